@@ -92,3 +92,12 @@ link_artifact() {
   ln -sfn "$1" "$path.new.$$"
   mv -fT "$path.new.$$" "$path"
 }
+
+# npm_install FOLDER: the packages of its lockfile, unless they are there already.
+npm_install() {
+  if [ ! -f "$1/node_modules/.package-lock.json" ] ||
+    [ "$1/package-lock.json" -nt "$1/node_modules/.package-lock.json" ]; then
+    say "installing npm packages in ${1#"$LANEBOX_ROOT/"}"
+    (cd "$1" && quietly "$LANEBOX_CACHE/log/npm-ci.log" npm ci && touch node_modules/.package-lock.json)
+  fi
+}

@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# Cargo subcommands that a script needs, at the one version that the project uses.
+# Sourced after common.sh.
+
+# ensure_cargo_tool NAME VERSION: `cargo NAME` of that version or, when the machine has another
+# one already, that one. Built once a user, into the cache.
+ensure_cargo_tool() {
+  local name=$1 version=$2 root=$LANEBOX_CACHE/tools/cargo-$1-$2
+  if [ ! -x "$root/bin/cargo-$name" ] && cargo "$name" --version >/dev/null 2>&1; then return 0; fi
+  if [ ! -x "$root/bin/cargo-$name" ]; then
+    say "building cargo-$name $version (once; some minutes)"
+    local staging
+    mkdir -p "$LANEBOX_CACHE/tools"
+    staging=$(mktemp -d "$LANEBOX_CACHE/tools/.staging.XXXXXX")
+    quietly "$LANEBOX_CACHE/log/cargo-$name.log" env CARGO_TARGET_DIR="$staging/target" \
+      cargo install --locked --version "$version" --root "$staging/root" "cargo-$name"
+    publish_directory "$staging/root" "$root"
+    rm -rf "$staging"
+  fi
+  PATH=$root/bin:$PATH
+  export PATH
+}
