@@ -1,1 +1,25 @@
-//! Placeholder.
+//! What runs the virtual machine, and the probe that tells what this host can run.
+//!
+//! ```text
+//! probe() ── findings ──► choose(minimum, engine) ── Choice ──► start(kind, VmSpec) ──► Vm
+//!                                                                    └── qemu: a child process
+//! ```
+//! Owns the engine's process, its devices' servers and the sockets between them: dropping a [`Vm`]
+//! ends and frees all of it. Knows nothing of the protocol that the guest speaks on its control
+//! port, of gRPC, or of where images come from. Refuses a downgrade: [`probe::choose`] never
+//! answers with less isolation than was asked for, and [`start`] starts what it is told or fails.
+//!
+//! The second engine, krun, has its place in `src/krun`; until it is there, choosing it is
+//! [`StartError::EngineNotBuilt`].
+
+pub mod probe;
+
+mod error;
+mod exit;
+mod spec;
+mod vm;
+
+pub use error::{ControlError, SpecError, StartError};
+pub use exit::{Exit, ExitReason};
+pub use spec::{DiskSpec, VmSpec};
+pub use vm::{Vm, start};

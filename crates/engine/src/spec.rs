@@ -1,0 +1,80 @@
+//! What a machine is to be: the engine-neutral description, checked once.
+
+use std::fs::File;
+
+use crate::error::SpecError;
+
+/// A virtual machine to start. The files and disks are the engine's from then on.
+#[derive(Debug)]
+pub struct VmSpec {
+    /// Virtual processors, 1 to [`VmSpec::MAX_CPUS`]. More than the host has are allowed; they
+    /// share what is there.
+    pub cpus: u32,
+    /// Guest memory in MiB, [`VmSpec::MIN_MEMORY_MIB`] to [`VmSpec::MAX_MEMORY_MIB`]. It is taken
+    /// from the host as the guest touches it, not at once.
+    pub memory_mib: u32,
+    /// The kernel: an uncompressed x86-64 ELF `vmlinux` with a PVH entry, or a bzImage.
+    pub kernel: File,
+    /// The initial file system: a cpio archive, best uncompressed.
+    pub initramfs: File,
+    /// Name of the virtio-console port whose host end is [`crate::Vm::take_control`]: 1 to 64
+    /// letters, digits, dots, dashes and underscores.
+    pub control_port: String,
+    /// Block devices, in the order the guest names them: /dev/vda, /dev/vdb, … At most
+    /// [`VmSpec::MAX_DISKS`].
+    pub disks: Vec<DiskSpec>,
+}
+
+/// One block device.
+#[derive(Debug)]
+pub struct DiskSpec {
+    /// What the guest reads in /sys/block/vdX/serial: 1 to 20 letters, digits, dots, dashes and
+    /// underscores (virtio 1.2, 5.2.6: 20 bytes).
+    pub serial: String,
+}
+
+impl VmSpec {
+    /// Most virtual processors; beyond it QEMU's `qboot` table and the guest's APIC identifiers
+    /// are untested.
+    pub const MAX_CPUS: u32 = 64;
+    /// Least memory: our kernel and init do not come up in less.
+    pub const MIN_MEMORY_MIB: u32 = 64;
+    /// Most memory: 1 TiB, the 40 address bits that an emulated processor has.
+    pub const MAX_MEMORY_MIB: u32 = 1024 * 1024 - 1024;
+    /// Most disks: what the virtio-mmio slots of a microvm leave beside the other devices.
+    pub const MAX_DISKS: usize = 4;
+
+    /// Everything that can be said without looking at the host.
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        in_range("cpus", self.cpus, 1, Self::MAX_CPUS)?;
+        in_range("memory_mib", self.memory_mib, Self::MIN_MEMORY_MIB, Self::MAX_MEMORY_MIB)?;
+        plain_name("control_port", &self.control_port, 64)?;
+        if self.disks.len() > Self::MAX_DISKS {
+            return Err(SpecError {
+                option: "disks",
+                value: format!("a list of {}", self.disks.len()),
+                reason: format!("at most {} are possible", Self::MAX_DISKS),
+            });
+        }
+        self.disks.iter().try_for_each(|disk| plain_name("disks.serial", &disk.serial, 20))
+    }
+}
+
+fn in_range(option: &'static str, value: u32, low: u32, high: u32) -> Result<(), SpecError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("it must be from {low} to {high}");
+    Err(SpecError { option, value: value.to_string(), reason })
+}
+
+/// These names become part of an option list where a comma would begin another option.
+fn plain_name(option: &'static str, value: &str, max: usize) -> Result<(), SpecError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if (1..=max).contains(&value.len()) && value.bytes().all(plain) {
+        return Ok(());
+    }
+    let reason =
+        format!("it must be 1 to {max} ASCII letters, digits, dots, dashes and underscores");
+    Err(SpecError { option, value: format!("{value:?}"), reason })
+}
