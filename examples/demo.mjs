@@ -1,0 +1,80 @@
+// The main job on real input: the sources of this checkout go into a lane and are worked on there,
+// by programs that could be anybody's; a second lane shows what a hostile one can do. Run by
+// scripts/demo, which passes the checkout's path.
+
+import { execFileSync } from "node:child_process";
+import { defineSandbox, rootfs } from "lanebox";
+
+const checkout = process.argv[2];
+if (checkout === undefined) throw new Error("usage: demo.mjs CHECKOUT");
+
+const started = performance.now();
+const seconds = () => `${((performance.now() - started) / 1000).toFixed(2)} s`.padStart(8);
+const title = (text) => console.log(`\n${seconds()}  ${text}`);
+const show = (text) => console.log(text.trimEnd().replace(/^/gm, "            "));
+
+async function run(vm, line, options) {
+  const result = await vm.exec("bash", ["-c", line], options);
+  show(`$ ${line.trim().split("\n")[0]}`);
+  show(result.stdout + result.stderr);
+  if (result.exitCode !== 0) show(`(exit code ${result.exitCode}${result.signal ? `, ${result.signal}` : ""})`);
+  return result;
+}
+
+async function work(vm) {
+  title("an ordinary Linux, with its own kernel");
+  await run(vm, "uname -sr; grep PRETTY_NAME /etc/os-release; nproc; free -m | sed -n 2p");
+
+  const archive = execFileSync("git", ["-C", checkout, "archive", "--format=tar", "HEAD"], {
+    maxBuffer: 1 << 30,
+  });
+  title(`the sources of this checkout (${(archive.length / 1e6).toFixed(1)} MB of tar) go in through stdin`);
+  await run(vm, "mkdir /tmp/src && tar -x -C /tmp/src && find /tmp/src -type f | wc -l", { stdin: archive });
+  await run(vm, "cd /tmp/src && find . -type f -name '*.*' | sed 's/.*\\.//' | sort | uniq -c | sort -rn | head -n 6");
+  const digest = "find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
+  await run(vm, `cd /tmp/src && git init -q . && git add -A && git -c user.name=lane -c user.email=lane@example.com commit -qm import && git log --stat --oneline | tail -n 1; ${digest.replace("-type f", "-path ./.git -prune -o -type f")}`);
+
+  title("50 commands at once, each with its own answer");
+  const begun = performance.now();
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, i) => vm.exec("sh", ["-c", `echo $((${i} * ${i}))`])),
+  );
+  const right = answers.filter((a, i) => a.stdout === `${i * i}\n`).length;
+  show(`${right} of 50 right, ${(performance.now() - begun).toFixed(0)} ms`);
+}
+
+async function misbehave(vm) {
+  title("what a hostile program gets: no network, a read-only root, limits, and an end");
+  await run(vm, "ls /sys/class/net; curl -sS --max-time 5 https://example.com");
+  await run(vm, "rm -rf --no-preserve-root /usr 2>&1 | head -n 2; kill -9 1; echo PID 1 is $(cat /proc/1/comm)");
+  await run(vm, "while :; do :; done", { timeoutMs: 1000 });
+  const flood = await vm.exec("sh", ["-c", "head -c 50000000 /dev/zero"], { encoding: "buffer" });
+  show(`50 MB on stdout: ${flood.stdout.byteLength} bytes kept, truncated: ${flood.truncated}`);
+  const bomb = vm.exec("bash", ["-c", "bomb() { bomb | bomb & }; bomb; sleep 60"]).catch((error) => error.code);
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const closing = performance.now();
+  await vm.close();
+  show(`a fork bomb: close() took ${(performance.now() - closing).toFixed(0)} ms, the call ended with "${await bomb}", the lane with "${(await vm.closed).reason}"`);
+}
+
+const sandbox = defineSandbox({
+  rootfs: rootfs.builtIn("debian:12"),
+  resources: { cpus: 2, memoryMiB: 768 },
+  isolation: { minimum: "emulated" },
+});
+title("booting debian:12 (this demo accepts software emulation, explicitly)");
+const vm = await sandbox.boot({ hostname: "demo" });
+show(`isolation: ${vm.isolation.kind}, engine ${vm.isolation.engine} (${vm.isolation.detail})`);
+try {
+  await work(vm);
+} finally {
+  await vm.close();
+}
+title("closed; a second lane of the same definition");
+const second = await sandbox.boot();
+try {
+  await misbehave(second);
+} finally {
+  await second.close();
+}
+title("done");

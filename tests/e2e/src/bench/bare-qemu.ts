@@ -1,0 +1,57 @@
+/**
+ * The peer of the boot benchmark: QEMU started by hand with the kernel, the kernel command line, the
+ * memory and the disk of a lane, and a shell as init. The arguments that matter are read off the
+ * engine of a running lane, so that both boot the same machine.
+ */
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+export interface BareMachine {
+  program: string;
+  args: string[];
+}
+
+/** The options of a running engine that make the machine what it is. */
+const KEPT = new Set(["-machine", "-M", "-cpu", "-accel", "-smp", "-m", "-object", "-global"]);
+
+/** A bare machine like the one that the engine `pid` runs. */
+export function bareMachineLike(pid: number, kernel: string, image: string): BareMachine {
+  const [program, ...given] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
+  if (program === undefined) throw new Error("the engine is gone");
+  const args: string[] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+  for (let i = 0; i < given.length; i++) {
+    const option = given[i] ?? "";
+    const value = given[i + 1];
+    if (KEPT.has(option) && value !== undefined) args.push(option, value);
+    if (option === "-append" && value !== undefined) {
+      args.push(option, `${value} root=/dev/vda ro init=/bin/sh`);
+    }
+  }
+  args.push("-kernel", kernel, "-serial", "stdio");
+  args.push("-drive", `file=${image},format=qcow2,if=none,id=root,read-only=on`);
+  args.push("-device", "virtio-blk-device,drive=root");
+  return { program, args };
+}
+
+/** Milliseconds from the start of QEMU to the answer of the shell to its first command. */
+export async function bootBare(machine: BareMachine): Promise<number> {
+  const started = performance.now();
+  const child = spawn(machine.program, machine.args, { stdio: ["pipe", "pipe", "inherit"] });
+  const exited = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  let output = "";
+  const answered = new Promise<number>((resolve, reject) => {
+    child.stdout.on("data", (chunk: Buffer) => {
+      output += chunk.toString("latin1");
+      if (output.includes("ready-42")) resolve(performance.now() - started);
+    });
+    child.on("close", () => reject(new Error(`bare QEMU ended early:\n${output}`)));
+  });
+  child.stdin.write("echo ready-$((6*7))\n");
+  try {
+    return await answered;
+  } finally {
+    child.kill("SIGKILL");
+    await exited;
+  }
+}
