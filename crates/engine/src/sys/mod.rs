@@ -1,0 +1,6 @@
+//! System calls that no library wraps safely, and the time stamp counter. Everything unsafe of
+//! this crate is in here.
+
+pub(crate) mod child;
+pub(crate) mod pidfd;
+pub(crate) mod tsc;

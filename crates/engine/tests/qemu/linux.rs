@@ -1,0 +1,1 @@
+//! With Linux in the machine.

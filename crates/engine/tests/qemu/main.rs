@@ -1,0 +1,8 @@
+//! The QEMU engine against the real QEMU.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
+
+mod flat_kernel;
+mod lifecycle;
+mod linux;
+mod support;
