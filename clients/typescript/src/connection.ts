@@ -32,7 +32,9 @@ export class Connection {
     this.#session = session;
     session.setTimeout(0);
     session.on("error", () => undefined); // each stream tells its caller; `lost` tells of the end
-    session.once("connect", () => session.setLocalWindowSize(CONNECTION_WINDOW));
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(CONNECTION_WINDOW);
+    });
     this.lost = new Promise((resolve) => session.once("close", resolve));
     const transport = createGrpcTransport({
       baseUrl: AUTHORITY,

@@ -7,6 +7,7 @@
 //
 // `ended` resolves once, when the helper process is gone. Nothing here rejects but the calls
 // themselves, and each of those ends by then at the latest.
+import { onAbort } from "./abort.js";
 import { Connection } from "./connection.js";
 import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
@@ -79,7 +80,9 @@ export class Lane {
 
   /** Brings the VM up. When that fails or is aborted, the helper is gone before this rejects. */
   async boot(request: BootRequest, signal: AbortSignal | undefined): Promise<BootResponse> {
-    const options = { timeoutMs: limits.bootMs, ...(signal ? { signal } : {}) };
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const options = { timeoutMs: limits.bootMs, signal: call.signal };
     try {
       const response = await this.#connection.sandbox.boot(request, options);
       signal?.throwIfAborted();
@@ -89,18 +92,24 @@ export class Lane {
       const error = signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
       await this.abandon();
       throw error;
+    } finally {
+      deaf();
     }
   }
 
-  /** Makes a call to the processes of the guest; what it throws is an error for the user. */
+  /**
+   * Makes a call to the processes of the guest; what it throws is an error for the user, or, once
+   * the caller has aborted `signal`, whatever comes, at once.
+   */
   async *stream<T>(
-    open: (processes: Connection["process"]) => AsyncIterable<T>,
+    open: (processes: Connection["process"], signal: AbortSignal) => AsyncIterable<T>,
+    signal: AbortSignal,
   ): AsyncGenerator<T, void> {
     this.#refuseWhenOver();
     try {
-      yield* open(this.#connection.process);
+      yield* open(this.#connection.process, signal);
     } catch (error) {
-      throw await this.#explain(error);
+      throw signal.aborted ? error : await this.#explain(error);
     }
   }
 

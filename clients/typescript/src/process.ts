@@ -1,6 +1,7 @@
 // One process of the guest as a stream of what it does: the Run call of lanebox.v1.ProcessService.
 // Reading slowly slows the process down; leaving the loop, or the signal, ends its process group.
 import { create } from "@bufbuild/protobuf";
+import { onAbort } from "./abort.js";
 import { AbortError, SandboxError } from "./errors.js";
 import {
   type ProcessExited,
@@ -57,8 +58,7 @@ export async function* run(
   if (signal?.aborted) throw new AbortError(signal);
   const stdin = spec.stdin === undefined ? undefined : new StdinReader(spec.stdin, "options.stdin");
   const call = new AbortController();
-  const abort = () => call.abort(signal?.reason);
-  signal?.addEventListener("abort", abort, { once: true });
+  const deaf = onAbort(signal, () => call.abort(signal?.reason));
   let failure: Error | undefined;
   let end: ProcessEnd | undefined;
   const fail = (error: Error) => {
@@ -68,7 +68,10 @@ export async function* run(
   const guard = spec.timeoutMs === undefined ? undefined : timeoutGuard(spec.timeoutMs, fail);
   try {
     const input = requests(spec, stdin, fail);
-    const output = lane.stream((processes) => processes.run(input, { signal: call.signal }));
+    const output = lane.stream(
+      (processes, signal) => processes.run(input, { signal }),
+      call.signal,
+    );
     for await (const { response } of output) {
       switch (response.case) {
         case "started":
@@ -88,7 +91,7 @@ export async function* run(
     if (end === undefined) throw signal?.aborted ? new AbortError(signal) : (failure ?? error);
   } finally {
     clearTimeout(guard);
-    signal?.removeEventListener("abort", abort);
+    deaf();
     stdin?.release();
     call.abort();
   }

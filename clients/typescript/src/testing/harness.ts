@@ -46,7 +46,7 @@ export function setUp(scenario: Omit<Scenario, "log"> = {}): Setup {
       );
       return pids.filter((pid) => existsSync(`/proc/${pid}`) || isAlive(pid));
     },
-    remove: () => rmSync(directory, { recursive: true }),
+    remove: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
 
