@@ -82,7 +82,11 @@ test("descriptors are checked like options and name their file", () => {
     edit(imageJson, (descriptor) => {
       descriptor[field] = value;
     });
-    assert.throws(() => findImages(), refused("artifact-invalid", message));
+    const { images, problems } = findImages();
+    assert(!images.some(({ descriptor }) => descriptor.id === "fake"));
+    assert.equal(problems.length, 1);
+    refused("artifact-invalid", message)(problems[0]);
+    assert.throws(() => rootfs.builtIn(FAKE_IMAGE), refused("artifact-missing", message));
     writeFileSync(join(setup.directory, imageJson), before);
   }
 });
@@ -126,7 +130,7 @@ test("folders that are no artifact packages are passed over", () => {
   mkdirSync(join(setup.directory, "something"));
   assert.deepEqual(
     findImages()
-      .filter(({ directory }) => directory.startsWith(setup.directory))
+      .images.filter(({ directory }) => directory.startsWith(setup.directory))
       .map(({ descriptor }) => descriptor.name),
     [FAKE_IMAGE],
   );

@@ -143,20 +143,34 @@ function helperFile(
   return { path, digest: `sha256:${sha256}`, sizeBytes };
 }
 
-/** All image packages for this machine, the first of each name. */
-export function findImages(): FoundImage[] {
+/** What was found of image packages. */
+export interface FoundImages {
+  /** Those for this machine's processor, the first of each name. */
+  readonly images: readonly FoundImage[];
+  /** Those whose descriptor is wrong. They do not stand in the way of others. */
+  readonly problems: readonly SandboxError[];
+}
+
+/** Looks at all image packages. */
+export function findImages(): FoundImages {
   const architecture = machineArchitecture();
   const found = new Map<string, FoundImage>();
+  const problems: SandboxError[] = [];
   for (const parent of artifactDirectories()) {
     for (const folder of readdirSync(parent).sort()) {
       const directory = join(parent, folder);
       if (!folder.startsWith("image-") || !existsSync(join(directory, "image.json"))) continue;
-      const descriptor = readImageDescriptor(join(directory, "image.json"));
-      if (descriptor.architecture !== architecture || found.has(descriptor.name)) continue;
-      found.set(descriptor.name, { directory, descriptor });
+      try {
+        const descriptor = readImageDescriptor(join(directory, "image.json"));
+        if (descriptor.architecture !== architecture || found.has(descriptor.name)) continue;
+        found.set(descriptor.name, { directory, descriptor });
+      } catch (error) {
+        if (!(error instanceof SandboxError)) throw error;
+        problems.push(error);
+      }
     }
   }
-  return [...found.values()];
+  return { images: [...found.values()], problems };
 }
 
 /** Throws `artifact-missing` when there is no file at this path. */

@@ -54,6 +54,7 @@ export class Lane {
   readonly #console: GuestConsole;
   readonly #watch: Watch;
   readonly #ending = deferred<void>();
+  readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #end: LaneEnd | undefined;
   #booted = false;
@@ -121,7 +122,13 @@ export class Lane {
   /** Shuts the guest down and returns when the helper is gone: within 5 s, killing it if need be. Never rejects. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
+    this.#closed.abort();
     return this.#closing;
+  }
+
+  /** Fires when `close` is called. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
   }
 
   /** Ends everything without asking the guest. Never rejects. */
@@ -233,6 +240,7 @@ export class Lane {
   }
 }
 
-function closedError(cause?: unknown): SandboxError {
+/** What a call rejects with once the lane is being closed. */
+export function closedError(cause?: unknown): SandboxError {
   return new SandboxError("sandbox-closed", "The sandbox has been closed", { cause });
 }

@@ -8,7 +8,7 @@ import {
   type RunRequest,
   RunRequestSchema,
 } from "./gen/lanebox/v1/process_pb.js";
-import type { Lane } from "./lane.js";
+import { closedError, type Lane } from "./lane.js";
 import { StdinReader, type StdinSource } from "./stdin.js";
 
 /** What to run. Checked already. */
@@ -65,6 +65,7 @@ export async function* run(
     failure ??= error;
     call.abort();
   };
+  const unclosed = onAbort(lane.closed, () => fail(closedError()));
   const guard = spec.timeoutMs === undefined ? undefined : timeoutGuard(spec.timeoutMs, fail);
   try {
     const input = requests(spec, stdin, fail);
@@ -92,6 +93,7 @@ export async function* run(
   } finally {
     clearTimeout(guard);
     deaf();
+    unclosed();
     stdin?.release();
     call.abort();
   }

@@ -70,14 +70,16 @@ const checkImage = object({ ...imageFields, path: absolutePath });
 
 function builtIn(given: string): RootfsImage {
   const name = imageName(given, "name");
-  const image = findImages().find(({ descriptor }) => descriptor.name === name);
-  if (image === undefined) {
+  const { images, problems } = findImages();
+  const found = images.find(({ descriptor }) => descriptor.name === name);
+  if (found === undefined) {
     const id = name.replaceAll(/[:/]/g, "-");
-    throw new SandboxError("artifact-missing", `The image ${name} is not installed`, {
+    const unread = problems.map(({ message }) => `; ${message}`).join("");
+    throw new SandboxError("artifact-missing", `The image ${name} is not installed${unread}`, {
       remedy: `Run: npm install @lanebox/image-${id}, or in a checkout of Lanebox: scripts/build-image ${id}. \`lanebox images\` lists what is installed.`,
     });
   }
-  const { descriptor, directory } = image;
+  const { descriptor, directory } = found;
   return new RootfsImage({ ...descriptor, path: join(directory, descriptor.path) });
 }
 

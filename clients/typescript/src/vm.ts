@@ -85,7 +85,7 @@ export class Vm implements AsyncDisposable {
    * Ends the guest's processes, flushes and unmounts its filesystems, and stops the VM. Resolves
    * when all of it is gone: within 5 s, after which it is killed. Never rejects; can be called any
    * number of times, and every call waits for the end. Calls that are under way reject with
-   * `sandbox-closed` or end with their process.
+   * `sandbox-closed`.
    */
   close(): Promise<void> {
     return this.#lane.close();
