@@ -44,3 +44,31 @@ impl Host<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{EngineKind, FindingCode};
+
+    #[test]
+    fn a_bare_host_has_neither_and_both_findings_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host {
+            device: folder.path().join("kvm"),
+            search_path: Some(folder.path().into()),
+            standard: &[],
+        };
+        let found: Vec<_> = host.look().iter().map(|one| (one.engine, one.code)).collect();
+        let expected = [
+            (EngineKind::Krun, FindingCode::NoDevice),
+            (EngineKind::Qemu, FindingCode::EngineMissing),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn this_host_gets_one_finding_for_each_engine() {
+        let found: Vec<_> = probe().iter().map(|one| one.engine).collect();
+        assert_eq!(found, [EngineKind::Krun, EngineKind::Qemu]);
+    }
+}

@@ -40,6 +40,8 @@ impl CommandLine<'_> {
             .flag("-no-user-config")
             .flag("-no-reboot")
             .pair("-display", "none");
+        // Held until the keeper hears QMP; see there.
+        list.flag("-S");
         let denied = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
         list.pair("-sandbox", denied);
     }

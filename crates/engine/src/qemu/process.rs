@@ -20,8 +20,10 @@ use crate::error::{ControlError, StartError};
 use crate::exit::{Exit, ExitReason};
 use crate::sys::pidfd::PidFd;
 
-/// Number of the command that ends the negotiation; orders count on from it.
-const NEGOTIATION: u64 = 0;
+/// Numbers of the first two commands; orders count on from them. QEMU tells no events before the
+/// negotiation, so the guest, which may end at once, is held until then (`-S`).
+const NEGOTIATE: u64 = 0;
+const LET_GO: u64 = 1;
 /// Commands that QEMU may leave unanswered before no more are sent.
 const MAX_UNANSWERED: usize = 16;
 /// Bytes that are taken from a channel before the others have their turn.
@@ -61,7 +63,7 @@ impl<'a> Process<'a> {
         drop(command);
         let mut child = match spawned {
             Ok(child) => child,
-            Err(source) => return reports.not_ready(StartError::Spawn { program, source }),
+            Err(source) => return reports.ready(Err(StartError::Spawn { program, source })),
         };
         let handle = match PidFd::of_child(&child) {
             Ok(handle) => handle,
@@ -69,7 +71,7 @@ impl<'a> Process<'a> {
                 let _ = child.kill();
                 let _ = child.wait();
                 let what = "a handle on its process";
-                return reports.not_ready(StartError::Resource { what, source });
+                return reports.ready(Err(StartError::Resource { what, source }));
             }
         };
         // Set once, here.
@@ -87,7 +89,7 @@ impl<'a> Process<'a> {
             lines: Lines::default(),
             version: None,
             unanswered: VecDeque::new(),
-            last_number: NEGOTIATION,
+            last_number: LET_GO,
             shutdown: None,
         };
         process.keep();
@@ -182,13 +184,16 @@ impl<'a> Process<'a> {
         match message {
             Message::Greeting(version) if self.version.is_none() => {
                 self.version = Some(version);
-                self.say("qmp_capabilities", NEGOTIATION);
+                self.say("qmp_capabilities", NEGOTIATE);
+                self.say("cont", LET_GO);
             }
-            Message::Done(NEGOTIATION) => {
-                if let (Some(ready), Some(version)) = (self.reports.ready.take(), &self.version) {
-                    // Nobody waits any more when `start` was given up; then a kill is on its way.
-                    let _ = ready.send(Ok(version.clone()));
+            Message::Done(LET_GO) => {
+                if let Some(version) = self.version.clone() {
+                    self.reports.ready(Ok(version));
                 }
+            }
+            Message::Refused(NEGOTIATE | LET_GO, why) => {
+                self.reports.ready(Err(ControlError::Refused(why).into()));
             }
             Message::Done(number) => self.answer(number, Ok(())),
             Message::Refused(number, why) => self.answer(number, Err(ControlError::Refused(why))),
@@ -233,10 +238,7 @@ impl<'a> Process<'a> {
     fn give_up(&mut self, reason: &ControlError) {
         if let ControlError::Protocol(problem) = reason {
             tracing::error!(problem, "the engine broke its control protocol");
-            if let Some(ready) = self.reports.ready.take() {
-                let error = ControlError::Protocol(problem.clone());
-                let _ = ready.send(Err(error.into()));
-            }
+            self.reports.ready(Err(ControlError::Protocol(problem.clone()).into()));
         }
         self.monitor = None;
         self.unanswered.clear();
@@ -244,9 +246,11 @@ impl<'a> Process<'a> {
 }
 
 impl Reports {
-    fn not_ready(&mut self, error: StartError) {
+    /// Tells how the start went, the first time. Nobody listens any more when `start` was given
+    /// up; then a kill is on its way.
+    fn ready(&mut self, result: Result<qmp::Version, StartError>) {
         if let Some(ready) = self.ready.take() {
-            let _ = ready.send(Err(error));
+            let _ = ready.send(result);
         }
     }
 }

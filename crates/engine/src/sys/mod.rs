@@ -2,5 +2,6 @@
 //! this crate is in here.
 
 pub(crate) mod child;
+pub(crate) mod kvm;
 pub(crate) mod pidfd;
 pub(crate) mod tsc;
