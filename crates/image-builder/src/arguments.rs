@@ -20,9 +20,6 @@ pub(crate) struct Arguments {
     /// A written tree to apply after the archives, in order
     #[arg(long = "tree", value_name = "FILE")]
     pub(crate) manifests: Vec<PathBuf>,
-    /// Folder that `file` lines of written trees take their contents from
-    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
-    pub(crate) files: PathBuf,
     /// Size of the disk the guest sees
     #[arg(long, value_parser = clap::value_parser!(u32).range(8..=1024 * 1024))]
     pub(crate) size_mib: u32,

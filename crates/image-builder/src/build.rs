@@ -18,7 +18,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<()> {
         archive::read(&mut tree, path)?;
     }
     for path in &arguments.manifests {
-        manifest::read(&mut tree, path, &arguments.files)?;
+        manifest::read(&mut tree, path)?;
     }
     let facts = facts::facts_of(&tree, &arguments.name)?;
     let plan = Plan {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dir     PATH MODE UID GID
-//! file    PATH MODE UID GID          contents: the same path below the files folder
+//! file    PATH MODE UID GID          contents: the same path below `files` beside the manifest
 //! symlink PATH TARGET
 //! char    PATH MODE UID GID MAJOR MINOR
 //! block   PATH MODE UID GID MAJOR MINOR
@@ -19,14 +19,15 @@ use crate::error::{Error, Result};
 use crate::tree::{Content, Entry, Kind, Tree, normalise};
 
 /// Apply the manifest at `path` to the tree, line by line.
-pub(crate) fn read(tree: &mut Tree, path: &Path, files: &Path) -> Result<()> {
+pub(crate) fn read(tree: &mut Tree, path: &Path) -> Result<()> {
+    let files = path.with_file_name("files");
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        apply(tree, line, files).map_err(|reason| Error::Manifest {
+        apply(tree, line, &files).map_err(|reason| Error::Manifest {
             manifest: path.to_owned(),
             line: index + 1,
             reason,
@@ -105,7 +106,7 @@ mod tests {
         let manifest = folder.path().join("tree");
         std::fs::write(&manifest, text).unwrap();
         let mut tree = Tree::new(9);
-        read(&mut tree, &manifest, &files).map(|()| tree)
+        read(&mut tree, &manifest).map(|()| tree)
     }
 
     #[test]
