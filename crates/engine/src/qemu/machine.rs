@@ -12,7 +12,7 @@ use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
 use super::program;
 use super::qmp::Version;
-use crate::error::{ControlError, StartError};
+use crate::error::{ControlError, SpecError, StartError};
 use crate::exit::Exit;
 use crate::spec::VmSpec;
 use crate::sys::{child, tsc};
@@ -45,6 +45,11 @@ impl Machine {
         let (control, control_fd) = passed.socket("the control port")?;
         let (console, console_fd) = passed.socket("the console")?;
         let (monitor, monitor_fd) = passed.socket("the control channel")?;
+        if !spec.disks.is_empty() {
+            let reason = "their device is not built yet".to_owned();
+            let value = format!("a list of {}", spec.disks.len());
+            return Err(SpecError { option: "disks", value, reason }.into());
+        }
         let disks = Vec::new();
         let arguments = CommandLine {
             cpus: spec.cpus,

@@ -5,4 +5,5 @@
 mod flat_kernel;
 mod lifecycle;
 mod linux;
+mod linux_guest;
 mod support;
