@@ -3,7 +3,7 @@ export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, VmEvent, VmState } from "./events.js";
-export type { ExecOptions, ExecResult } from "./exec.js";
+export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";

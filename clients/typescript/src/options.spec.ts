@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { planBoot } from "./boot.js";
 import { fs, network, rootfs, SandboxError } from "./index.js";
-import { checkDefinition, planBoot } from "./options.js";
+import { checkDefinition } from "./options.js";
 import { FAKE_IMAGE, setUp } from "./testing/harness.js";
 
 const setup = setUp();

@@ -1,16 +1,6 @@
-// The options of defineSandbox and boot, checked once into what the helper is asked for.
-import { create } from "@bufbuild/protobuf";
-import { findHelper } from "./artifacts.js";
+// The options of defineSandbox and boot, and their checks.
 import type { ConsoleCallback } from "./console.js";
 import { notSupported } from "./errors.js";
-import {
-  type BootRequest,
-  BootRequestSchema,
-  DiskFormat,
-  EngineKind,
-  IsolationKind,
-} from "./gen/lanebox/v1/sandbox_pb.js";
-import type { LaneOptions } from "./lane.js";
 import { type RootfsImage, rootfsImage } from "./rootfs.js";
 import {
   abortSignal,
@@ -94,13 +84,6 @@ export interface Definition {
   };
 }
 
-/** Checked boot options. */
-export interface BootPlan {
-  readonly helper: LaneOptions;
-  readonly request: BootRequest;
-  readonly signal: AbortSignal | undefined;
-}
-
 const isolationMinimum = oneOf("hardware", "emulated");
 
 /** The minimum that holds when none is given. Throws when `LANEBOX_MIN_ISOLATION` is garbage. */
@@ -140,7 +123,8 @@ const sandboxOptions = object({
   network: later("network"),
 });
 
-const bootOptions = object({
+/** The check of the options of `boot`. */
+export const checkBootOptions = object({
   mounts: noMounts,
   cwd: withDefault(absolutePath, "/"),
   hostname: withDefault(hostname, "sandbox"),
@@ -155,34 +139,4 @@ export function checkDefinition(given: unknown): Definition {
   const { rootfs, resources, isolation } = sandboxOptions(given, "options");
   const minimum = isolation.minimum ?? defaultMinimum();
   return { rootfs, resources, isolation: { minimum, engine: isolation.engine } };
-}
-
-const engines = { auto: EngineKind.UNSPECIFIED, krun: EngineKind.KRUN, qemu: EngineKind.QEMU };
-const minimums = { hardware: IsolationKind.HARDWARE, emulated: IsolationKind.EMULATED };
-const formats = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW };
-
-/** Checks the options of `boot` and finds the files. */
-export function planBoot(definition: Definition, given: unknown): BootPlan {
-  const { signal, console, debugSocket, env, cwd, hostname } = bootOptions(given, "options");
-  const { rootfs, resources, isolation } = definition;
-  rootfs.requireFile();
-  const { host, kernel, initramfs } = findHelper();
-  const request = create(BootRequestSchema, {
-    minimumIsolation: minimums[isolation.minimum],
-    engine: engines[isolation.engine],
-    cpus: resources.cpus,
-    memoryMib: resources.memoryMiB,
-    kernel: { path: kernel.path, digest: kernel.digest },
-    initramfs: { path: initramfs.path, digest: initramfs.digest },
-    root: {
-      path: rootfs.path,
-      format: formats[rootfs.format],
-      digest: rootfs.digest,
-      sizeBytes: BigInt(rootfs.sizeBytes),
-    },
-    hostname,
-    cwd,
-    env,
-  });
-  return { helper: { helperPath: host.path, console, debugSocket }, request, signal };
 }

@@ -1,14 +1,11 @@
 // defineSandbox and boot.
+import { bootLane, planBoot } from "./boot.js";
 import { kebab } from "./error-mapping.js";
-import { AbortError } from "./errors.js";
 import { type BootResponse, EngineKind, IsolationKind } from "./gen/lanebox/v1/sandbox_pb.js";
-import { Lane } from "./lane.js";
 import {
   type BootOptions,
-  type BootPlan,
   checkDefinition,
   type Definition,
-  planBoot,
   type SandboxOptions,
 } from "./options.js";
 import { type Isolation, Vm } from "./vm.js";
@@ -52,14 +49,6 @@ export class Sandbox {
  */
 export function defineSandbox(options: SandboxOptions): Sandbox {
   return new Sandbox(checkDefinition(options));
-}
-
-/** @internal Starts a helper and boots what was planned. */
-export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse]> {
-  const { signal } = plan;
-  if (signal?.aborted) throw new AbortError(signal);
-  const lane = await Lane.start(plan.helper);
-  return [lane, await lane.boot(plan.request, signal)];
 }
 
 function isolationOf({ engine, isolation, detail }: BootResponse): Isolation {

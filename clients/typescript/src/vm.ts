@@ -1,6 +1,7 @@
 // A running VM, as the user holds it.
 import type { ClosedReason, VmEvent } from "./events.js";
-import { type ExecOptions, type ExecResult, exec } from "./exec.js";
+import { exec } from "./exec.js";
+import type { ExecOptions, ExecResult } from "./exec-options.js";
 import type { Lane } from "./lane.js";
 import { handled } from "./wait.js";
 

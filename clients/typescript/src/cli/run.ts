@@ -4,13 +4,13 @@
 //     └────────────┴── a signal: the guest's process group gets SIGTERM, then SIGKILL; a second
 //                      signal kills the VM at once
 
+import { bootLane, planBoot } from "../boot.js";
 import { AbortError, SandboxError } from "../errors.js";
 import { notStartedStatus } from "../exec.js";
 import type { Lane } from "../lane.js";
-import { checkDefinition, planBoot } from "../options.js";
+import { checkDefinition } from "../options.js";
 import { type ProcessSpec, run } from "../process.js";
 import { rootfs } from "../rootfs.js";
-import { bootLane } from "../sandbox.js";
 import type { RunCommand } from "./arguments.js";
 import { Interrupt } from "./interrupt.js";
 import { BROKEN_PIPE_STATUS, isBrokenPipe, write } from "./output.js";
