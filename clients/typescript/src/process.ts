@@ -95,7 +95,7 @@ export async function* run(
     deaf();
     unclosed();
     stdin?.release();
-    call.abort();
+    if (end === undefined) call.abort();
   }
   if (end === undefined) {
     throw new SandboxError(

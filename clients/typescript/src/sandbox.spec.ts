@@ -51,6 +51,18 @@ test("a boot gives a VM with its isolation, and a helper with a bare environment
   assert(notes().includes("shutdown 4000"));
 });
 
+test("LANEBOX_LOG, and nothing else, passes from our environment to the helper", async () => {
+  const { sandbox, notes } = given();
+  process.env["LANEBOX_LOG"] = "info";
+  try {
+    const vm = await sandbox.boot();
+    await vm.close();
+  } finally {
+    delete process.env["LANEBOX_LOG"];
+  }
+  assert(notes().includes("env LANEBOX_LOG"));
+});
+
 test("one definition boots several VMs at once", async () => {
   const { sandbox, alive } = given();
   const vms = await Promise.all([sandbox.boot(), sandbox.boot(), sandbox.boot()]);
