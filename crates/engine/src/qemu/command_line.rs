@@ -26,6 +26,7 @@ pub(super) struct CommandLine<'a> {
     pub(super) monitor: RawFd,
     /// One connected vhost-user socket each, in the order the guest is to see them.
     pub(super) disks: &'a [RawFd],
+    pub(super) disk_queues: u16,
 }
 
 impl CommandLine<'_> {
@@ -84,9 +85,10 @@ impl CommandLine<'_> {
         let port = format!("virtserialport,chardev=control,name={}", self.control_port);
         list.pair("-device", port);
         list.pair("-device", "virtio-rng-device");
+        let queues = self.disk_queues;
         for (index, fd) in self.disks.iter().enumerate() {
             list.pair("-chardev", socket(&format!("disk{index}"), *fd));
-            list.pair("-device", format!("vhost-user-blk,chardev=disk{index}"));
+            list.pair("-device", format!("vhost-user-blk,chardev=disk{index},num-queues={queues}"));
         }
     }
 }

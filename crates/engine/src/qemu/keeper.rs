@@ -175,3 +175,6 @@ impl Drop for Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::command_line::CommandLine;
+use super::disks::{self, Disks};
 use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
 use super::program;
 use super::qmp::Version;
-use crate::error::{ControlError, SpecError, StartError};
+use crate::error::{ControlError, StartError};
 use crate::exit::Exit;
 use crate::spec::VmSpec;
 use crate::sys::{child, tsc};
@@ -24,8 +25,10 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// A running QEMU.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    // Before the disks: they end after QEMU has.
     keeper: Keeper,
     version: Version,
+    _disks: Disks,
 }
 
 /// The host's ends of the guest's ports.
@@ -41,16 +44,19 @@ impl Machine {
             detail: format!("{} is not installed", program::PROGRAM),
             remedy: program::INSTALL.to_owned(),
         })?;
+        // Dropped after everything that holds the other ends of their sockets.
+        let mut disks = Disks::default();
         let mut passed = Passed::default();
         let (control, control_fd) = passed.socket("the control port")?;
         let (console, console_fd) = passed.socket("the console")?;
         let (monitor, monitor_fd) = passed.socket("the control channel")?;
-        if !spec.disks.is_empty() {
-            let reason = "their device is not built yet".to_owned();
-            let value = format!("a list of {}", spec.disks.len());
-            return Err(SpecError { option: "disks", value, reason }.into());
+        let queues = disks::queues(spec.cpus);
+        let mut disk_fds = Vec::new();
+        for disk in spec.disks {
+            let (ours, fd) = passed.socket("a disk's socket")?;
+            disks.serve(ours, disk, queues)?;
+            disk_fds.push(fd);
         }
-        let disks = Vec::new();
         let arguments = CommandLine {
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
@@ -61,7 +67,8 @@ impl Machine {
             console: console_fd,
             control: control_fd,
             monitor: monitor_fd,
-            disks: &disks,
+            disks: &disk_fds,
+            disk_queues: queues,
         }
         .arguments();
         let mut command = Command::new(&qemu);
@@ -84,7 +91,7 @@ impl Machine {
                 remedy: program::INSTALL.to_owned(),
             });
         }
-        Ok((Self { keeper, version }, Ports { control, console }))
+        Ok((Self { keeper, version, _disks: disks }, Ports { control, console }))
     }
 
     pub(crate) fn detail(&self) -> String {

@@ -12,6 +12,7 @@
 //! over.
 
 mod command_line;
+mod disks;
 mod keeper;
 mod kernel_parameters;
 mod last_words;

@@ -10,7 +10,7 @@ use engine::{ControlError, ExitReason, StartError};
 use tokio::io::AsyncReadExt;
 
 use crate::flat_kernel::{Then, flat_kernel};
-use crate::support::{alone, boot, held, process_state, read_until, spec};
+use crate::support::{alone, boot, disk, held, process_state, read_until, spec};
 
 const BECOME_PARENT: &str = "LANEBOX_ENGINE_TEST_PARENT";
 
@@ -114,7 +114,9 @@ fn giving_up_a_start_at_any_moment_leaves_nothing() {
     alone("giving_up_a_start_at_any_moment_leaves_nothing", async {
         let before = held();
         for millis in [0, 1, 2, 5, 10, 20, 40] {
-            let starting = engine::start(EngineKind::Qemu, spec(flat_kernel(b"", Then::Halt)));
+            let mut spec = spec(flat_kernel(b"", Then::Halt));
+            spec.disks.push(disk("disk", 8));
+            let starting = engine::start(EngineKind::Qemu, spec);
             let _ = tokio::time::timeout(Duration::from_millis(millis), starting).await;
             assert_eq!(held(), before, "given up after {millis} ms");
         }
@@ -205,6 +207,12 @@ fn memory_beyond_the_host_and_senseless_options_are_refused_by_name() {
         assert_eq!(option(start(|spec| spec.memory_mib = 1).await), "memory_mib");
         let bad_port = |spec: &mut engine::VmSpec| spec.control_port = "a,path=/tmp/x".to_owned();
         assert_eq!(option(start(bad_port).await), "control_port");
+        let bad_serial = |spec: &mut engine::VmSpec| {
+            spec.disks.push(engine::DiskSpec { serial: "a b".to_owned(), ..disk("x", 1) });
+        };
+        assert_eq!(option(start(bad_serial).await), "disks.serial");
+        let too_many = |spec: &mut engine::VmSpec| spec.disks.extend((0..5).map(|_| disk("x", 1)));
+        assert_eq!(option(start(too_many).await), "disks");
     });
 }
 

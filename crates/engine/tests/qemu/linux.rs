@@ -4,7 +4,7 @@ use engine::ExitReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::linux_guest::linux;
-use crate::support::{alone, boot, read_until};
+use crate::support::{alone, boot, disk, file, held, process_state, read_until};
 
 #[test]
 fn linux_sees_the_processors_and_the_memory_it_was_given() {
@@ -70,7 +70,7 @@ reboot -f"#
         let mut control = vm.take_control();
         read_until(&mut control, "ready\n").await;
         // A period that no block size shares.
-        let sent: Vec<u8> = (0..LENGTH).map(|index| (index % 251) as u8).collect();
+        let sent: Vec<u8> = (0..=250).cycle().take(LENGTH).collect();
         control.write_all(&sent).await.unwrap();
         let mut back = vec![0; LENGTH];
         control.read_exact(&mut back).await.unwrap();
@@ -98,11 +98,70 @@ fn a_root_that_has_no_init_is_told_on_the_console() {
     const TEST: &str = "a_root_that_has_no_init_is_told_on_the_console";
     alone(TEST, async {
         let Some(mut spec) = linux(TEST, "") else { return };
-        spec.initramfs = crate::support::file(&[0; 512]);
+        spec.initramfs = file(&[0; 512]);
         let mut vm = boot(spec).await;
         let mut said = String::new();
         vm.take_console().read_to_string(&mut said).await.unwrap();
         assert!(said.contains("Kernel panic"), "{said}");
         assert_eq!(vm.wait().await.reason, ExitReason::GuestReset);
+    });
+}
+
+#[test]
+fn disks_come_in_order_with_their_serials_sizes_and_contents() {
+    const TEST: &str = "disks_come_in_order_with_their_serials_sizes_and_contents";
+    const SCRIPT: &str = r#"
+for d in vda vdb vdc vdd; do
+  set -- $(dd if=/dev/$d bs=512 skip=777 count=1 2>/dev/null | head -c 20)
+  echo "$d $(cat /sys/block/$d/serial) $(cat /sys/block/$d/size) $1 $2 $(md5sum </dev/$d)" >$port
+done
+echo end >$port
+reboot -f"#;
+    alone(TEST, async {
+        for cpus in [1, 2] {
+            let Some(mut spec) = linux(TEST, SCRIPT) else { return };
+            spec.cpus = cpus;
+            for (index, name) in ["first", "second", "third", "fourth"].iter().enumerate() {
+                spec.disks.push(disk(name, 1_000 + u32::try_from(index).unwrap()));
+            }
+            let mut vm = boot(spec).await;
+            let said = read_until(&mut vm.take_control(), "end").await;
+            let expected = [
+                "vda first 1000 first 777 ",
+                "vdb second 1001 second 777 ",
+                "vdc third 1002 third 777 ",
+                "vdd fourth 1003 fourth 777 ",
+            ];
+            for (line, expected) in said.lines().zip(expected) {
+                assert!(line.starts_with(expected), "{said}");
+            }
+            assert_eq!(said.lines().count(), 5, "{said}");
+            assert_eq!(vm.wait().await.reason, ExitReason::GuestReset);
+        }
+    });
+}
+
+#[test]
+fn a_machine_with_disks_killed_while_it_reads_leaves_nothing() {
+    const TEST: &str = "a_machine_with_disks_killed_while_it_reads_leaves_nothing";
+    const SCRIPT: &str = r#"
+echo reading >$port
+while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null; done"#;
+    alone(TEST, async {
+        let before = held();
+        for kill in [true, false, true, false] {
+            let Some(mut spec) = linux(TEST, SCRIPT) else { return };
+            spec.disks = vec![disk("one", 20_000), disk("two", 8)];
+            let mut vm = boot(spec).await;
+            let pid = vm.process_id().unwrap();
+            read_until(&mut vm.take_control(), "reading").await;
+            if kill {
+                vm.kill();
+                assert_eq!(vm.wait().await.reason, ExitReason::Killed);
+            }
+            drop(vm);
+            assert_eq!(process_state(pid), None);
+            assert_eq!(held(), before);
+        }
     });
 }

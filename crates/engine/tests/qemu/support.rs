@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Seek, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blockcow::{Disk, ImageFormat};
 use engine::probe::EngineKind;
-use engine::{Vm, VmSpec};
+use engine::{DiskSpec, Vm, VmSpec};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -72,6 +73,18 @@ pub(crate) async fn read_until(stream: &mut UnixStream, text: &str) -> String {
     seen
 }
 
+/// A disk whose every sector begins with its number, after `name`.
+pub(crate) fn disk(name: &str, sectors: u32) -> DiskSpec {
+    let mut bytes = Vec::new();
+    for sector in 0..sectors {
+        let mut text = format!("{name} {sector} ").into_bytes();
+        text.resize(512, b'.');
+        bytes.extend_from_slice(&text);
+    }
+    let disk = Disk::open(file(&bytes), ImageFormat::Raw).unwrap();
+    DiskSpec { serial: name.to_owned(), disk: Arc::new(disk) }
+}
+
 /// What this process holds: descriptors, threads, children.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -98,7 +111,7 @@ pub(crate) fn held() -> Held {
         .iter()
         .filter(|task| {
             let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            name.starts_with("engine-")
+            name.starts_with("engine-") || name.starts_with("virtio-")
         })
         .count();
     Held { descriptors, threads, children }
