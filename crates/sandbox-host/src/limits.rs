@@ -126,7 +126,8 @@ pub const MAX_USER: usize = 256;
 /// Arguments of a process.
 pub const MAX_ARGS: usize = 65_536;
 
-/// Threads for blocking work: probing, opening and hashing files.
+/// Threads for blocking work: probing, opening and hashing files. Disks have threads of their own.
+/// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
 const _: () = assert!(CLIENT_STREAMS > MAX_RUNS + MAX_WATCHERS);

@@ -15,6 +15,7 @@ use engine::{Exit, VmSpec};
 use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handle::Booted;
@@ -24,7 +25,7 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::disk;
 use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
-use crate::limits::{CHANNEL_LOST, CONSOLE_TAIL};
+use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::request::{ArtifactPath, BootPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
@@ -92,9 +93,15 @@ impl Boot<'_> {
         let control = self.keep(machine);
 
         self.journal.step("connect-guest");
-        let guest = Guest::connect(control).await.map_err(|error| self.failure(error.into()))?;
-        let heard = self.or_exit(guest.heard()).await;
-        heard?.map_err(|error| self.failure(error.into()))?;
+        let connect = async {
+            let guest = Guest::connect(control).await?;
+            guest.heard().await?;
+            Ok(guest)
+        };
+        let guest = match self.or_exit(connect).await? {
+            Ok(guest) => guest,
+            Err(error) => return Err(self.guest_failure(error).await),
+        };
         self.or_exit(checking.done()).await??;
         let journal = self.journal.clone();
         let configure = guest.configure(configuration(plan), |name| journal.step(name));
@@ -133,7 +140,7 @@ impl Boot<'_> {
     /// A broken connection is most often the end of the machine, which says more.
     async fn guest_failure(&mut self, error: GuestError) -> Error {
         if let (GuestError::Lost, Some(live)) = (&error, self.slot.as_mut())
-            && let Ok(exit) = tokio::time::timeout(CHANNEL_LOST, live.machine.wait()).await
+            && let Ok(exit) = timeout(CHANNEL_LOST, live.machine.wait()).await
         {
             return self.exited(exit).await;
         }
@@ -155,9 +162,12 @@ impl Boot<'_> {
 impl Live {
     /// Waits for what the engine has still written of the console.
     pub(super) async fn drain_console(&mut self) {
-        let drained = tokio::time::timeout(crate::limits::CONSOLE_DRAIN, &mut self.console).await;
-        if drained.is_err() {
+        if self.console.is_finished() {
+            return;
+        }
+        if timeout(CONSOLE_DRAIN, &mut self.console).await.is_err() {
             tracing::debug!("the console did not end with its engine");
+            self.console.abort();
         }
     }
 }

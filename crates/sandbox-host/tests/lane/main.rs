@@ -1,0 +1,12 @@
+//! The whole helper but for its process: a client on one end of a socket, `server::run` on the
+//! other, and behind it an engine and a guest that the tests play.
+
+mod boot;
+mod client;
+mod debug;
+mod engine;
+mod guest;
+mod hostile;
+mod run;
+mod shutdown;
+mod watch;
