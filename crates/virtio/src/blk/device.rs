@@ -31,7 +31,7 @@ pub struct BlockOptions {
 /// thread of its own and one more while it is connected.
 ///
 /// For QEMU the front end is `-chardev socket,id=b0,fd=N` with
-/// `-device vhost-user-blk-device,chardev=b0,num-queues=Q`. The guest's memory must be a memfd
+/// `-device vhost-user-blk,chardev=b0,num-queues=Q`. The guest's memory must be a memfd
 /// that is sealed against shrinking, which `memory-backend-memfd` with `share=on` is by itself.
 pub fn serve_block(
     socket: UnixStream,
