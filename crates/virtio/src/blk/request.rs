@@ -75,7 +75,8 @@ pub struct Command {
 /// A chain that cannot be answered. Its driver is not one to be trusted with more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
-    /// A loop, a link out of the table, a bad indirect table, or no descriptor at all.
+    /// A loop, a link out of the table, a bad indirect table, no descriptor at all, or more than
+    /// 4 GiB.
     #[error("A descriptor chain has no end")]
     Endless,
     /// More than [`MAX_DESCRIPTORS`].
@@ -194,3 +195,6 @@ fn read_header(
     }
     if rest.is_empty() { Ok(header) } else { Err(ChainError::NoHeader) }
 }
+
+#[cfg(test)]
+mod tests;
