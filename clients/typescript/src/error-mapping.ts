@@ -23,16 +23,20 @@ export function errorDetail(error: unknown): ErrorDetail | undefined {
   return error instanceof ConnectError ? error.findDetails(ErrorDetailSchema)[0] : undefined;
 }
 
-/** The error for the user; `consoleTail` stands in when the helper sent none. */
-export function fromDetail(detail: ErrorDetail, cause: unknown, consoleTail: string): SandboxError {
+/**
+ * The error for the user; `consoleTail` stands in when the helper sent none. The message names step
+ * and errno. The gRPC error says nothing more, so it does not become the cause.
+ */
+export function fromDetail(detail: ErrorDetail, consoleTail: string): SandboxError {
   const code = errorCode(detail.code);
   const withConsole =
     code === "boot-failed" || code === "sandbox-exited" || detail.consoleTail !== "";
   const tail = withConsole ? detail.consoleTail || consoleTail : "";
   const { remedy, errno, step } = detail;
-  const place = step === "" ? "" : ` (boot step ${step}${errno === "" ? "" : `, ${errno}`})`;
+  const unsaid = [step, errno].filter((part) => part !== "" && !detail.message.includes(part));
+  const place = step === "" || unsaid.length === 0 ? "" : ` (${unsaid.join(", ")})`;
   const message = withShownConsole(`${detail.message}${place}`, tail);
-  return new SandboxError(code, message, { remedy, errno, step, consoleTail: tail, cause });
+  return new SandboxError(code, message, { remedy, errno, step, consoleTail: tail });
 }
 
 /** The error for a call that failed with a bare gRPC status while the connection was sound. */

@@ -161,15 +161,15 @@ export class Lane {
   /** The error for the user. A connection that breaks is explained by how the helper ended. */
   async #explain(error: unknown): Promise<SandboxError> {
     const detail = errorDetail(error);
-    const known = detail && fromDetail(detail, error, this.#console.tail);
+    const known = detail && fromDetail(detail, this.#console.tail);
     if (known !== undefined && known.code !== "sandbox-exited") return known;
     const over =
       known !== undefined ||
       this.#connection.isLost ||
       (await within(this.#ending.promise, limits.finishMs));
-    if (this.#closing !== undefined && over) return closedError(error);
+    if (this.#closing !== undefined && over) return closedError();
     if (known !== undefined) return known;
-    return over ? this.#exitedError(await this.ended, error) : fromStatus(error, this.#step);
+    return over ? this.#exitedError(await this.ended) : fromStatus(error, this.#step);
   }
 
   /** The boot step that is under way; undefined once the VM runs. */
@@ -177,12 +177,12 @@ export class Lane {
     return this.#booted ? undefined : this.#watch.step;
   }
 
-  #exitedError(end: LaneEnd, cause?: unknown): SandboxError {
+  #exitedError(end: LaneEnd): SandboxError {
     const { consoleTail } = end;
     const step = this.#step;
     const when = step ? ` during the boot step ${step}` : "";
     const message = `The sandbox has ended${when} (${end.reason}): ${end.message}`;
-    const details = { step, consoleTail, cause };
+    const details = { step, consoleTail };
     return new SandboxError("sandbox-exited", withShownConsole(message, consoleTail), details);
   }
 
@@ -241,6 +241,6 @@ export class Lane {
 }
 
 /** What a call rejects with once the lane is being closed. */
-export function closedError(cause?: unknown): SandboxError {
-  return new SandboxError("sandbox-closed", "The sandbox has been closed", { cause });
+export function closedError(): SandboxError {
+  return new SandboxError("sandbox-closed", "The sandbox has been closed");
 }
