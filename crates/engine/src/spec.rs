@@ -39,8 +39,7 @@ pub struct DiskSpec {
 }
 
 impl VmSpec {
-    /// Most virtual processors; beyond it QEMU's `qboot` table and the guest's APIC identifiers
-    /// are untested.
+    /// Most virtual processors: what our kernel is built for (`CONFIG_NR_CPUS`).
     pub const MAX_CPUS: u32 = 64;
     /// Least memory: our kernel and init do not come up in less.
     pub const MIN_MEMORY_MIB: u32 = 64;

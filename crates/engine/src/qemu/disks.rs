@@ -14,10 +14,13 @@ const MAX_QUEUES: u32 = 4;
 /// of the image that is under way holds it up.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How often the servers are asked whether they have failed.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Servers that end with this value.
 #[derive(Debug, Default)]
 pub(super) struct Disks {
-    servers: Vec<DeviceServer>,
+    servers: Vec<(String, DeviceServer)>,
 }
 
 /// How many queues a disk of a machine with so many processors has.
@@ -36,8 +39,28 @@ impl Disks {
         let DiskSpec { serial, disk } = spec;
         let options = BlockOptions { serial: serial.clone(), queues };
         let served = serve_block(socket, disk, options);
-        self.servers.push(served.map_err(|source| StartError::Disk { serial, source })?);
+        match served {
+            Ok(server) => self.servers.push((serial, server)),
+            Err(source) => return Err(StartError::Disk { serial, source }),
+        }
         Ok(())
+    }
+
+    /// Resolves with a sentence when a disk fails while QEMU runs. Its guest would wait for ever
+    /// then: QEMU leaves requests of a lost server unanswered.
+    pub(super) async fn failure(&self) -> String {
+        if self.servers.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            let mut failures = self.servers.iter().filter_map(|(serial, server)| {
+                server.failure().map(|error| format!("The disk {serial:?} failed: {error}"))
+            });
+            if let Some(failure) = failures.next() {
+                return failure;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -45,17 +68,62 @@ impl Disks {
 impl Drop for Disks {
     fn drop(&mut self) {
         let deadline = Instant::now() + END_DEADLINE;
-        for server in self.servers.drain(..) {
+        for (serial, server) in self.servers.drain(..) {
             while !server.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
             if !server.is_finished() {
-                tracing::warn!("a disk is still busy with a read; it ends by itself after that");
+                tracing::warn!(
+                    serial,
+                    "a disk is still busy with a read; it ends by itself after that"
+                );
                 continue;
             }
             if let Err(error) = server.stop() {
-                tracing::warn!(%error, "a disk had failed before the machine ended");
+                tracing::warn!(serial, %error, "a disk had failed before the machine ended");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use blockcow::{Disk, ImageFormat};
+
+    use super::*;
+
+    fn serve() -> (Disks, UnixStream) {
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(4096).unwrap();
+        let disk = Arc::new(Disk::open(image, ImageFormat::Raw).unwrap());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut disks = Disks::default();
+        disks.serve(ours, DiskSpec { serial: "root".to_owned(), disk }, 1).unwrap();
+        (disks, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_front_end_that_breaks_the_protocol_is_a_failure_of_that_disk() {
+        let (disks, mut front_end) = serve();
+        front_end.write_all(&[0xff; 64]).unwrap();
+        let failure = tokio::time::timeout(Duration::from_secs(30), disks.failure()).await;
+        let failure = failure.expect("in time");
+        assert!(failure.contains("The disk \"root\" failed"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_front_end_that_hangs_up_is_none() {
+        let (disks, front_end) = serve();
+        drop(front_end);
+        let failure = tokio::time::timeout(Duration::from_millis(50), disks.failure()).await;
+        assert!(failure.is_err(), "{failure:?}");
+    }
+
+    #[test]
+    fn there_is_a_queue_for_each_processor_up_to_four() {
+        assert_eq!([1, 2, 4, 5, 64].map(queues), [1, 2, 4, 4, 4]);
     }
 }

@@ -14,7 +14,7 @@ use super::kernel_parameters::kernel_parameters;
 use super::program;
 use super::qmp::Version;
 use crate::error::{ControlError, StartError};
-use crate::exit::Exit;
+use crate::exit::{Exit, ExitReason};
 use crate::spec::VmSpec;
 use crate::sys::{child, tsc};
 
@@ -28,7 +28,9 @@ pub(crate) struct Machine {
     // Before the disks: they end after QEMU has.
     keeper: Keeper,
     version: Version,
-    _disks: Disks,
+    disks: Disks,
+    /// Why we killed QEMU, when a disk had failed.
+    failure: Option<String>,
 }
 
 /// The host's ends of the guest's ports.
@@ -91,7 +93,7 @@ impl Machine {
                 remedy: program::INSTALL.to_owned(),
             });
         }
-        Ok((Self { keeper, version, _disks: disks }, Ports { control, console }))
+        Ok((Self { keeper, version, disks, failure: None }, Ports { control, console }))
     }
 
     pub(crate) fn detail(&self) -> String {
@@ -107,7 +109,22 @@ impl Machine {
     }
 
     pub(crate) async fn wait(&mut self) -> Exit {
-        self.keeper.wait().await
+        if self.failure.is_none() {
+            tokio::select! {
+                biased;
+                exit = self.keeper.wait() => return exit,
+                failure = self.disks.failure() => {
+                    self.keeper.kill();
+                    self.failure = Some(failure);
+                }
+            }
+        }
+        let mut exit = self.keeper.wait().await;
+        if let Some(failure) = self.failure.as_ref().filter(|_| exit.reason == ExitReason::Killed) {
+            exit.reason = ExitReason::Failed;
+            exit.last_words = format!("{failure}\n{}", exit.last_words).trim_end().to_owned();
+        }
+        exit
     }
 
     pub(crate) fn kill(&self) {
