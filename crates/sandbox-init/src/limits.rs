@@ -74,9 +74,10 @@ pub(crate) const MEMORY_RESERVE: std::ops::RangeInclusive<u64> =
 /// Processes that the workload's cgroup leaves below the kernel's own limit: a sixteenth, at least
 /// this many.
 pub(crate) const PIDS_RESERVE: u64 = 64;
-/// Open files of a process: soft and hard limit. 1024 is what select(2) can do; programs that want
-/// more ask for it.
-pub(crate) const OPEN_FILES: (u64, u64) = (1024, 1_048_576);
+/// Open files that a process may ask for, and that PID 1 may have (four for each `Run`) …
+pub(crate) const MAX_OPEN_FILES: u64 = 1_048_576;
+/// … and that it starts with: what select(2) can do.
+pub(crate) const OPEN_FILES: u64 = 1024;
 
 // -- Shutdown -------------------------------------------------------------------------------------
 

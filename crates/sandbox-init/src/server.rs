@@ -35,16 +35,15 @@ where
 {
     let guest = GuestServiceServer::new(guest).max_decoding_message_size(MAX_REQUEST);
     let processes = ProcessServiceServer::new(processes).max_decoding_message_size(MAX_REQUEST);
-    let service =
-        service_fn(move |request: Request<Incoming>| -> Answer {
-            match service_of(request.uri().path()) {
-                SERVICE_NAME => Box::pin(guest.clone().call(request)),
-                process_service_server::SERVICE_NAME => Box::pin(processes.clone().call(request)),
-                _ => Box::pin(async {
-                    Ok(Status::new(Code::Unimplemented, "No such service").into_http())
-                }),
-            }
-        });
+    let service = service_fn(move |request: Request<Incoming>| -> Answer {
+        match service_of(request.uri().path()) {
+            SERVICE_NAME => Box::pin(guest.clone().call(request)),
+            process_service_server::SERVICE_NAME => Box::pin(processes.clone().call(request)),
+            _ => Box::pin(async {
+                Ok(Status::new(Code::Unimplemented, "No such service").into_http())
+            }),
+        }
+    });
     http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

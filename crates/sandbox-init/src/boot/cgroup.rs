@@ -31,8 +31,8 @@ pub(crate) struct Workload {
 pub(crate) fn mount() -> Result<Workload, Failure> {
     mounts::mount(&Mount::CGROUP)?;
     let controllers = format!("{ROOT}/cgroup.controllers");
-    let controllers = std::fs::read_to_string(&controllers)
-        .during(|| format!("Reading {controllers}"))?;
+    let controllers =
+        std::fs::read_to_string(&controllers).during(|| format!("Reading {controllers}"))?;
     let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
     files::set(&format!("{ROOT}/cgroup.subtree_control"), &all.join(" "))?;
     Ok(Workload { directory: Mutex::new(make()?) })

@@ -2,6 +2,7 @@
 //! succeeded there is nothing else to do, and the host has its own deadline for the boot.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::time::Instant;
 
@@ -141,6 +142,13 @@ fn mount_devices() -> Result<(), Failure> {
         ("/proc/self/fd/2", "/dev/stderr"),
     ] {
         mounts::link(target, path)?;
+    }
+    // What udev's rules open to everybody; the kernel makes them for root alone.
+    for path in ["/dev/fuse", "/dev/net/tun", "/dev/vsock"] {
+        match fs::set_permissions(path, fs::Permissions::from_mode(0o666)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.during(|| format!("Setting the mode of {path}"))?,
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use super::mounts::{self, Mount};
 use super::step::{Failure, While};
 use crate::console;
-use crate::limits::OPEN_FILES;
+use crate::limits::MAX_OPEN_FILES;
 
 /// Name of a step before the channel exists, with what it does.
 type EarlyStep = (&'static str, fn() -> Result<(), Failure>);
@@ -47,6 +47,6 @@ fn protect() -> Result<(), Failure> {
     let flags =
         MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | MlockAllFlags::from_bits_retain(4);
     mlockall(flags).during(|| "Locking memory".into())?;
-    let (_, hard) = OPEN_FILES;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).during(|| "Setting RLIMIT_NOFILE".into())
+    setrlimit(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
+        .during(|| "Setting RLIMIT_NOFILE".into())
 }

@@ -1,6 +1,7 @@
 //! The machine's name, and the files that resolve it: /etc/hosts (hosts(5)) and /etc/hostname.
 
 use std::fs;
+use std::io;
 
 use super::files;
 use super::mounts;
@@ -23,7 +24,13 @@ pub(crate) fn write(hostname: &str, read_only: bool) -> Result<(), Failure> {
         for (name, content) in &generated {
             files::replace(&format!("/etc/{name}"), content)?;
         }
-        return Ok(());
+        // Where programs older than /proc/self/mounts look.
+        return match std::os::unix::fs::symlink("../proc/self/mounts", "/etc/mtab") {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).during(|| "Linking /etc/mtab".into())
+            }
+            _ => Ok(()),
+        };
     }
     mounts::make_directory(RUNTIME)?;
     for (name, content) in &generated {

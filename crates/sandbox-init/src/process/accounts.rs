@@ -99,9 +99,8 @@ struct Group<'a> {
 /// Finds who `spec` means. A number without a line in /etc/passwd is a user with the group of the
 /// same number, no others, and the home "/". A group that is named replaces all others.
 pub(crate) fn resolve(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Result<Identity, Unknown> {
-    let user = lines(passwd)
-        .filter_map(parse_user)
-        .find(|user| spec.user.matches(user.name, user.uid));
+    let user =
+        lines(passwd).filter_map(parse_user).find(|user| spec.user.matches(user.name, user.uid));
     let (name, uid, own_gid, home) = match (&user, &spec.user) {
         (Some(user), _) => (Some(user.name), user.uid, user.gid, user.home),
         (None, Key::Id(uid)) => (None, *uid, *uid, &b"/"[..]),

@@ -16,7 +16,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::unistd::{
@@ -28,6 +28,7 @@ use super::accounts::{self, Identity};
 use super::failure::{Failure, Stage};
 use super::request::Command;
 use crate::limits::OPEN_FILES;
+use crate::sys::descriptors::close_others;
 use crate::sys::signal::default_sigpipe;
 
 /// PATH of a process whose environment has none: that of Debian's root.
@@ -68,8 +69,9 @@ fn become_command(command: &Command, ends: &Ends) -> Result<Infallible, Failure>
     default_sigpipe().map_err(step("Resetting SIGPIPE"))?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(step("Resetting the signal mask"))?;
-    let (soft, hard) = OPEN_FILES;
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).map_err(step("Setting RLIMIT_NOFILE"))?;
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.min(hard), hard))
+        .map_err(step("Setting RLIMIT_NOFILE"))?;
     let identity = identity(command)?;
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(step("Setting the groups"))?;
@@ -91,7 +93,8 @@ fn attach(ends: &Ends) -> nix::Result<()> {
         }
     }
     dup2_stdout(&ends.stdout)?;
-    dup2_stderr(&ends.stderr)
+    dup2_stderr(&ends.stderr)?;
+    close_others(ends.report.as_fd())
 }
 
 fn identity(command: &Command) -> Result<Identity, Failure> {
@@ -100,10 +103,12 @@ fn identity(command: &Command) -> Result<Identity, Failure> {
             Failure::setup(path, Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
         })
     };
-    accounts::resolve(&command.user, &read("/etc/passwd")?, &read("/etc/group")?).map_err(|unknown| {
-        let text = format!("Cannot run as the user that was asked for: {unknown}");
-        Failure { stage: Stage::Setup, errno: None, text }
-    })
+    accounts::resolve(&command.user, &read("/etc/passwd")?, &read("/etc/group")?).map_err(
+        |unknown| {
+            let text = format!("Cannot run as the user that was asked for: {unknown}");
+            Failure { stage: Stage::Setup, errno: None, text }
+        },
+    )
 }
 
 fn execute(command: &Command, identity: &Identity) -> Failure {

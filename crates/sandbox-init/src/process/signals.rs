@@ -3,10 +3,37 @@
 use crate::sys::signal::{FIRST, LAST};
 
 const NAMES: [&str; 31] = [
-    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL",
-    "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD",
-    "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ",
-    "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
 ];
 const ALIASES: [(&str, i32); 3] = [("SIGIOT", 6), ("SIGCLD", 17), ("SIGPOLL", 29)];
 /// SIGRTMIN as programs see it: the C library keeps 32 and 33.
@@ -81,8 +108,19 @@ mod tests {
     #[test]
     fn what_is_no_signal_name_has_no_number() {
         for wrong in [
-            "", "TERM", "sigterm", "SIGTERM ", "15", "SIG15", "SIGRTMIN+31", "SIGRTMIN-1",
-            "SIGRTMIN+", "SIGRTMIN++1", "SIGRTMIN+99999999999", "SIGRTMAX+1", "SIGNONE",
+            "",
+            "TERM",
+            "sigterm",
+            "SIGTERM ",
+            "15",
+            "SIG15",
+            "SIGRTMIN+31",
+            "SIGRTMIN-1",
+            "SIGRTMIN+",
+            "SIGRTMIN++1",
+            "SIGRTMIN+99999999999",
+            "SIGRTMAX+1",
+            "SIGNONE",
         ] {
             assert_eq!(number(wrong), None, "{wrong}");
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc::{SIGKILL, SIGTERM};
 use nix::unistd::Pid;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -119,7 +120,7 @@ impl Supervisor {
             loop {
                 tokio::select! {
                     biased;
-                    exit = &mut self.exit => return self.tell(exit.ok(), false),
+                    exit = &mut self.exit => return self.tell(ended(exit, false)),
                     dropped = &mut self.open, if !settled => match dropped {
                         Ok(()) => settled = true,
                         Err(_) => break Cause::Abandoned,
@@ -133,9 +134,8 @@ impl Supervisor {
             }
         };
         let timed_out = matches!(cause, Cause::Timeout);
-        if let (Cause::BrokenRequest(error), Some(report)) = (cause, self.report.take()) {
-            // The call may be gone.
-            let _ = report.send(Err(error));
+        if let Cause::BrokenRequest(error) = cause {
+            self.tell(Err(error));
         }
         self.terminate(timed_out).await;
     }
@@ -146,7 +146,7 @@ impl Supervisor {
         let mut grace = pin!(sleep(GRACE));
         tokio::select! {
             exit = &mut self.exit => {
-                self.tell(exit.ok(), timed_out);
+                self.tell(ended(exit, timed_out));
                 if send(Target::Group(self.pid), 0).is_ok() {
                     grace.await;
                     self.kill_orphans();
@@ -157,11 +157,9 @@ impl Supervisor {
         }
         self.signal(SIGKILL);
         match timeout(KILL_DEADLINE, &mut self.exit).await {
-            Ok(exit) => self.tell(exit.ok(), timed_out),
+            Ok(exit) => self.tell(ended(exit, timed_out)),
             Err(_) => {
-                if let Some(report) = self.report.take() {
-                    let _ = report.send(Err(Error::Unkillable { pid: self.pid.as_raw() }));
-                }
+                self.tell(Err(Error::Unkillable { pid: self.pid.as_raw() }));
                 // It still counts as running; the reaper knows when it is gone.
                 let _ = (&mut self.exit).await;
             }
@@ -185,10 +183,16 @@ impl Supervisor {
         }
     }
 
-    fn tell(&mut self, exit: Option<Exit>, timed_out: bool) {
+    /// Only the first time: what came first is what ended the call.
+    fn tell(&mut self, result: Result<Ended, Error>) {
         if let Some(report) = self.report.take() {
             // The call may be gone.
-            let _ = report.send(exit.map(|exit| Ended { exit, timed_out }).ok_or(Error::Defect));
+            let _ = report.send(result);
         }
     }
+}
+
+/// The reaper keeps every child's exit; losing one would be a defect.
+fn ended(exit: Result<Exit, RecvError>, timed_out: bool) -> Result<Ended, Error> {
+    exit.map(|exit| Ended { exit, timed_out }).map_err(|_| Error::Defect)
 }

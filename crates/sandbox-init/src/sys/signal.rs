@@ -26,7 +26,9 @@ pub(crate) enum Target {
 pub(crate) fn send(target: Target, number: i32) -> nix::Result<()> {
     let pid = match target {
         // 0 and negative numbers mean something else to kill(2).
-        Target::Process(pid) | Target::Group(pid) if pid.as_raw() <= 1 => return Err(Errno::EINVAL),
+        Target::Process(pid) | Target::Group(pid) if pid.as_raw() <= 1 => {
+            return Err(Errno::EINVAL);
+        }
         Target::Process(pid) => pid.as_raw(),
         Target::Group(pid) => -pid.as_raw(),
         Target::Everybody => -1,

@@ -2,10 +2,11 @@
 //!
 //! What it boots is named by the environment: LANEBOX_TEST_KERNEL (vmlinux), LANEBOX_TEST_INITRAMFS
 //! (initramfs.cpio) and LANEBOX_TEST_ROOT (a QCOW2 image with a busybox in it).
+#![allow(dead_code, reason = "each program that includes this uses a part of it")]
 
 use std::env;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,24 +24,24 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 /// A running guest; dropping it kills QEMU.
-pub struct Vm {
-    pub guest: GuestServiceClient<Channel>,
-    pub processes: ProcessServiceClient<Channel>,
+pub(crate) struct Vm {
+    pub(crate) guest: GuestServiceClient<Channel>,
+    pub(crate) processes: ProcessServiceClient<Channel>,
     qemu: Child,
     folder: TempDir,
 }
 
 /// What a process did.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    pub pid: u32,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub exited: ProcessExited,
+pub(crate) struct Outcome {
+    pub(crate) pid: u32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) exited: ProcessExited,
 }
 
 impl Outcome {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 }
@@ -51,10 +52,18 @@ fn artifact(name: &str) -> String {
 
 impl Vm {
     /// Starts QEMU and connects; the guest is not configured yet.
-    pub async fn start(cpus: u32, writable: bool) -> Self {
+    pub(crate) async fn start(cpus: u32, writable: bool) -> Self {
+        Self::start_with_port(cpus, writable, "lanebox.control").await
+    }
+
+    /// The same with a control port of another name.
+    pub(crate) async fn start_with_port(cpus: u32, writable: bool, port: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("control");
-        let snapshot = if writable { "snapshot=on" } else { "readonly=on" };
+        let access = if writable { "readonly=off" } else { "readonly=on" };
+        // A writable disk is a copy, which a test can look at afterwards.
+        let disk = folder.path().join("root.qcow2");
+        fs::copy(artifact("LANEBOX_TEST_ROOT"), &disk).unwrap();
         let console = File::create(folder.path().join("console")).unwrap();
         let qemu = Command::new("qemu-system-x86_64")
             .args(["-M", "microvm,acpi=off,rtc=on", "-accel", "tcg", "-cpu", "qemu64"])
@@ -66,12 +75,9 @@ impl Vm {
             .args(["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-serial-device"])
             .arg("-chardev")
             .arg(format!("socket,id=c,path={},server=on,wait=off", socket.display()))
-            .args(["-device", "virtserialport,chardev=c,name=lanebox.control"])
+            .args(["-device", &format!("virtserialport,chardev=c,name={port}")])
             .arg("-drive")
-            .arg(format!(
-                "if=none,id=root,format=qcow2,{snapshot},file={}",
-                artifact("LANEBOX_TEST_ROOT")
-            ))
+            .arg(format!("if=none,id=root,format=qcow2,{access},file={}", disk.display()))
             .args(["-device", "virtio-blk-device,drive=root"])
             .stdin(Stdio::null())
             .stdout(console.try_clone().unwrap())
@@ -88,7 +94,7 @@ impl Vm {
     }
 
     /// A guest that can run processes.
-    pub async fn boot(cpus: u32, writable: bool) -> Self {
+    pub(crate) async fn boot(cpus: u32, writable: bool) -> Self {
         let mut vm = Self::start(cpus, writable).await;
         let steps = vm.configure(request(!writable)).await.unwrap_or_else(|status| {
             panic!("{status:?}\n{}", vm.console());
@@ -98,7 +104,10 @@ impl Vm {
     }
 
     /// Configures and returns the steps that were announced.
-    pub async fn configure(&mut self, request: ConfigureRequest) -> Result<Vec<String>, Status> {
+    pub(crate) async fn configure(
+        &mut self,
+        request: ConfigureRequest,
+    ) -> Result<Vec<String>, Status> {
         let mut responses = self.guest.configure(request).await?.into_inner();
         let mut steps = Vec::new();
         while let Some(message) = responses.message().await? {
@@ -113,7 +122,7 @@ impl Vm {
     }
 
     /// Runs a process to its end.
-    pub async fn run(&self, start: StartProcess) -> Result<Outcome, Status> {
+    pub(crate) async fn run(&self, start: StartProcess) -> Result<Outcome, Status> {
         let request = RunRequest { request: Some(run_request::Request::Start(start)) };
         let mut client = self.processes.clone();
         let mut responses = client.run(stream::iter([request])).await?.into_inner();
@@ -130,7 +139,7 @@ impl Vm {
     }
 
     /// Runs a shell script that must succeed, and returns what it wrote.
-    pub async fn shell(&self, script: &str) -> String {
+    pub(crate) async fn shell(&self, script: &str) -> String {
         let outcome = self.run(sh(script)).await.unwrap();
         let text = String::from_utf8(outcome.stdout).unwrap();
         assert_eq!(outcome.exited.exit_code, Some(0), "{script}: {text}{:?}", outcome.stderr);
@@ -138,25 +147,38 @@ impl Vm {
     }
 
     /// Shuts down; the problems. QEMU has then ended by itself.
-    pub async fn shutdown(mut self) -> Vec<String> {
-        let mut guest = self.guest.clone();
-        let response = guest.shutdown(ShutdownRequest { grace_ms: 300 }).await.unwrap();
-        // The host closes its side: the guest resets at once.
-        drop(guest);
-        let (_, closing) = (self.disconnect(), ());
-        let () = closing;
+    pub(crate) async fn shutdown(&mut self) -> Vec<String> {
+        let request = ShutdownRequest { grace_ms: 300 };
+        let response = self.guest.shutdown(request).await.unwrap_or_else(|status| {
+            panic!("{status:?}\n{}", self.console());
+        });
+        self.close();
         self.ended().await;
         response.into_inner().problems
     }
 
-    fn disconnect(&mut self) {
-        let lazy = Endpoint::from_static("http://closed.invalid").connect_lazy();
-        self.guest = GuestServiceClient::new(lazy.clone());
-        self.processes = ProcessServiceClient::new(lazy);
+    /// Closes the host's side of the channel.
+    pub(crate) fn close(&mut self) {
+        let nowhere = Endpoint::from_static("http://closed.invalid").connect_lazy();
+        self.guest = GuestServiceClient::new(nowhere.clone());
+        self.processes = ProcessServiceClient::new(nowhere);
+    }
+
+    /// The disk as a file of its bytes; the guest must have ended.
+    pub(crate) fn raw_disk(&self) -> PathBuf {
+        let raw = self.folder.path().join("root.raw");
+        let status = Command::new("qemu-img")
+            .args(["convert", "-O", "raw"])
+            .arg(self.folder.path().join("root.qcow2"))
+            .arg(&raw)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        raw
     }
 
     /// Waits until QEMU has ended by itself.
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         for _ in 0..3000 {
             if let Some(status) = self.qemu.try_wait().unwrap() {
                 assert!(status.success(), "{status}\n{}", self.console());
@@ -168,7 +190,7 @@ impl Vm {
     }
 
     /// What the guest printed.
-    pub fn console(&self) -> String {
+    pub(crate) fn console(&self) -> String {
         let text = fs::read(self.folder.path().join("console")).unwrap();
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -182,14 +204,10 @@ impl Drop for Vm {
 }
 
 /// A sound configuration.
-pub fn request(read_only: bool) -> ConfigureRequest {
+pub(crate) fn request(read_only: bool) -> ConfigureRequest {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     ConfigureRequest {
-        root: Some(RootFilesystem {
-            device: "/dev/vda".into(),
-            r#type: "ext4".into(),
-            read_only,
-        }),
+        root: Some(RootFilesystem { device: "/dev/vda".into(), r#type: "ext4".into(), read_only }),
         hostname: "sandbox".into(),
         time_unix_nanos: now.as_nanos().try_into().unwrap(),
         cwd: "/".into(),
@@ -198,7 +216,7 @@ pub fn request(read_only: bool) -> ConfigureRequest {
 }
 
 /// A shell script.
-pub fn sh(script: &str) -> StartProcess {
+pub(crate) fn sh(script: &str) -> StartProcess {
     StartProcess {
         command: "sh".into(),
         args: vec!["-c".into(), script.into()],

@@ -1,0 +1,67 @@
+//! Boots a guest in QEMU and prints how long the boot and an `exec("true")` take, and how fast
+//! output and input flow. For people; asserts nothing. See `tests/support` for what it needs.
+#![allow(clippy::print_stdout, reason = "prints its findings")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use protocol::v1::{RunRequest, StartProcess, run_request};
+use support::{Vm, request, sh};
+
+const RUNS: usize = 500;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let started = Instant::now();
+    let mut vm = Vm::start(1, false).await;
+    vm.configure(request(true)).await.expect("the guest boots");
+    println!("QEMU start to configured: {:?}", started.elapsed());
+    println!(
+        "{}",
+        vm.shell(
+            "dmesg | grep -e 'Run /init' -e EXT4-fs | cut -c1-60; cat /proc/uptime; date +%s.%N"
+        )
+        .await
+    );
+
+    for (name, command) in [("true", "true"), ("/bin/busybox true", "/bin/true")] {
+        let mut times = Vec::new();
+        for _ in 0..RUNS {
+            let started = Instant::now();
+            let start = StartProcess { command: command.into(), ..StartProcess::default() };
+            vm.run(start).await.expect("it runs");
+            times.push(started.elapsed());
+        }
+        print(name, times);
+    }
+    let inside = "i=0; while [ $i -lt 500 ]; do /bin/true; i=$((i+1)); done";
+    let started = Instant::now();
+    vm.shell(inside).await;
+    println!("fork+exec by the guest's shell: {:?} each", started.elapsed() / 500);
+
+    let bytes = 50_000_000;
+    let started = Instant::now();
+    vm.run(sh(&format!("head -c {bytes} /dev/zero"))).await.expect("it runs");
+    println!("stdout: {:.0} MB/s", bytes as f64 / started.elapsed().as_secs_f64() / 1e6);
+    let started = Instant::now();
+    let start = StartProcess { stdin: true, ..sh("cat >/dev/null") };
+    let pieces = (0..200).map(|_| run_request::Request::Stdin(vec![0; 250_000].into()));
+    let requests = std::iter::once(run_request::Request::Start(start)).chain(pieces);
+    let requests = stream::iter(requests.map(|request| RunRequest { request: Some(request) }));
+    let mut responses = vm.processes.clone().run(requests).await.expect("it runs").into_inner();
+    while responses.next().await.is_some() {}
+    println!("stdin: {:.0} MB/s", bytes as f64 / started.elapsed().as_secs_f64() / 1e6);
+
+    let started = Instant::now();
+    vm.shutdown().await;
+    println!("shutdown to the end of QEMU: {:?}", started.elapsed());
+}
+
+fn print(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |percent: usize| times[times.len() * percent / 100];
+    println!("exec {name}: p10 {:?} p50 {:?} p99 {:?}", at(10), at(50), at(99));
+}
