@@ -34,11 +34,14 @@ impl DeviceServer {
             worker::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
         let handler = Arc::new(Mutex::new(Handler::new(device, memory, starts)));
         let connection = BackendReqHandler::from_stream(socket, handler);
+        let line = ours.try_clone().map_err(DeviceError::Start)?;
         let thread = std::thread::Builder::new()
             .name("virtio-control".into())
             .spawn(move || {
                 // The end of the connection is the end of the handler, and so of the rings.
                 let served = converse(connection);
+                // The front end is to know, though this side's other descriptor is still open.
+                let _ = line.shutdown(Shutdown::Both);
                 let ended = rings.join().map_err(|_| DeviceError::Panicked);
                 if let Err(error) = served.and(ended) {
                     tracing::warn!(%error, "a device ended");
