@@ -2,6 +2,8 @@
 //! other, and behind it an engine and a guest that the tests play.
 
 mod boot;
+#[path = "../support/calls.rs"]
+mod calls;
 mod client;
 mod debug;
 mod engine;
