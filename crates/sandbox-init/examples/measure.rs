@@ -44,8 +44,12 @@ async fn main() {
 
     let bytes = 50_000_000;
     let started = Instant::now();
-    vm.run(sh(&format!("head -c {bytes} /dev/zero"))).await.expect("it runs");
-    println!("stdout: {:.0} MB/s", bytes as f64 / started.elapsed().as_secs_f64() / 1e6);
+    let outcome = vm.run(sh(&format!("head -c {bytes} /dev/zero"))).await.expect("it runs");
+    println!(
+        "stdout: {:.0} MB/s in {} messages",
+        bytes as f64 / started.elapsed().as_secs_f64() / 1e6,
+        outcome.messages
+    );
     let started = Instant::now();
     let start = StartProcess { stdin: true, ..sh("cat >/dev/null") };
     let pieces = (0..200).map(|_| run_request::Request::Stdin(vec![0; 250_000].into()));

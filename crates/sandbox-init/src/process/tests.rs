@@ -562,7 +562,8 @@ async fn nothing_runs_before_configure_or_after_shutdown() {
 #[tokio::test]
 async fn processes_past_the_limit_are_refused_and_fit_again_later() {
     let bench = bench().await;
-    let taken = bench.machine.runs.clone().try_acquire_many_owned(crate::limits::MAX_RUNS as u32);
+    let all = crate::limits::MAX_RUNS.try_into().unwrap();
+    let taken = bench.machine.runs.clone().try_acquire_many_owned(all);
     assert_eq!(bench.refusal(sh("true")).await.0, ErrorCode::LimitExceeded);
     drop(taken.unwrap());
     assert_eq!(bench.shell("true").await.exited.exit_code, Some(0));

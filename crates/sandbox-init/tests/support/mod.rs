@@ -3,6 +3,7 @@
 //! What it boots is named by the environment: LANEBOX_TEST_KERNEL (vmlinux), LANEBOX_TEST_INITRAMFS
 //! (initramfs.cpio) and LANEBOX_TEST_ROOT (a QCOW2 image with a busybox in it).
 #![allow(dead_code, reason = "each program that includes this uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not inside #[test] functions")]
 
 use std::env;
 use std::fs::{self, File};
@@ -37,6 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) pid: u32,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    pub(crate) messages: usize,
     pub(crate) exited: ProcessExited,
 }
 
@@ -128,6 +130,7 @@ impl Vm {
         let mut responses = client.run(stream::iter([request])).await?.into_inner();
         let mut outcome = Outcome::default();
         while let Some(message) = responses.message().await? {
+            outcome.messages += 1;
             match message.response.unwrap() {
                 run_response::Response::Started(started) => outcome.pid = started.pid,
                 run_response::Response::Stdout(bytes) => outcome.stdout.extend(bytes),
