@@ -23,6 +23,8 @@ const FIXED: &[&str] = &[
     "noreplace-smp",
     "keepinitmem",
     "swiotlb=noforce",
+    // No network device but those that are given: the driver would make one of its own at boot.
+    "dummy.numdummies=0",
     // The initial file system holds sandbox-init under this name.
     "rdinit=/init",
 ];

@@ -51,10 +51,10 @@ export async function installInto(vm: Vm, names: string[]): Promise<string | und
      mount -t overlay -o lowerdir=/,upperdir=/tmp/over/u,workdir=/tmp/over/w overlay ${EXTENDED_ROOT} &&
      for d in proc sys dev; do mount --rbind /$d ${EXTENDED_ROOT}/$d; done && mount -t tmpfs tmp ${EXTENDED_ROOT}/tmp`,
   );
+  // Not `dpkg-deb --extract`: it puts a folder in the place of the link that /bin is.
+  const unpack = `dpkg-deb --fsys-tarfile /dev/stdin | tar -x -p --keep-directory-symlink -C ${EXTENDED_ROOT}`;
   for (const archive of archives) {
-    const unpacked = await vm.exec("dpkg-deb", ["--extract", "/dev/stdin", EXTENDED_ROOT], {
-      stdin: archive,
-    });
+    const unpacked = await vm.exec("sh", ["-c", unpack], { stdin: archive });
     if (unpacked.exitCode !== 0) throw new Error(unpacked.stderr);
   }
   await shell(vm, `chroot ${EXTENDED_ROOT} ldconfig`);
