@@ -6,6 +6,7 @@
 //! ```
 //! Prints how long the boot, its steps, the command and the shutdown took, and the memory of the
 //! helper before and after `--repeat` runs in a row and `--parallel` at once.
+#![allow(clippy::unwrap_used, reason = "what it shares with the tests may panic")]
 
 #[path = "../tests/support/calls.rs"]
 #[expect(dead_code, reason = "shared with the tests")]

@@ -1,7 +1,8 @@
 //! One real boot: the program, an engine, the guest's kernel and init, an image. Skipped, with the
 //! reason, where one of these is not there.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
@@ -91,10 +92,20 @@ async fn real_machine_dies_with_its_client() {
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel);
     soon(sandbox.boot(machine.request())).await.unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let engine = std::fs::read_to_string(children).unwrap();
-    let engine = engine.split_whitespace().next().expect("the engine is a child").to_owned();
+    let engine = children(child.id());
+    assert!(!engine.is_empty(), "the engine is a child");
     drop(sandbox);
     assert_eq!(ended(child).await.0.code(), Some(0));
-    assert!(!std::path::Path::new("/proc").join(&engine).exists(), "{engine} is still there");
+    for process in engine {
+        assert!(!Path::new("/proc").join(&process).exists(), "{process} is still there");
+    }
+}
+
+/// The processes that any thread of a process has started.
+fn children(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let lists = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")));
+    lists
+        .flat_map(|list| list.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }

@@ -1,4 +1,5 @@
 //! The real program: how it starts, how it ends, and one real boot.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod boot;
 #[path = "../support/calls.rs"]
