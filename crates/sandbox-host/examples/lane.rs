@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let beside = std::env::current_exe()?;
     let beside = beside.parent().and_then(Path::parent).ok_or("no folder")?.join("sandbox-host");
     let host = args.host.clone().unwrap_or(beside);
-    let (mut child, connection) = helper::spawn(&host, |command| {
+    let (child, connection) = helper::spawn(&host, |command| {
         command.stderr(std::process::Stdio::inherit());
     });
     let channel = channel(connection).await;
@@ -114,7 +114,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let exited = sandbox.shutdown(v1::ShutdownRequest { deadline_ms: 0 }).await?.into_inner();
     eprintln!("{:8.1} ms shut down: {:?}", millis(begun), exited.exited.map(|end| end.message));
     drop((sandbox, process));
-    eprintln!("{:?}", child.wait()?);
+    eprintln!("{:?}", helper::ended(child).await.0);
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::stream;
@@ -11,6 +10,7 @@ use protocol::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::sandbox_service_client::SandboxServiceClient;
 use protocol::v1::watch_response::Event;
 use protocol::{ErrorCode, v1};
+use tokio::sync::Mutex;
 use tonic::transport::Channel;
 
 use crate::calls::{Ran, assert_code, channel, collect, command, detail, first, soon, stdin};
@@ -19,7 +19,7 @@ use crate::machine::Machine;
 use crate::program;
 
 /// Emulated machines take a processor each: one at a time.
-static ONE: Mutex<()> = Mutex::new(());
+static ONE: Mutex<()> = Mutex::const_new(());
 
 /// The files in the artifacts folder; `None`, said, when one is missing.
 fn machine(test: &str) -> Option<Machine> {
@@ -54,7 +54,7 @@ async fn run(process: &ProcessServiceClient<Channel>, start: v1::StartProcess) -
 #[tokio::test]
 async fn real_machine_boots_runs_commands_and_closes() {
     let Some(machine) = machine("real_machine_boots_runs_commands_and_closes") else { return };
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE.lock().await;
     let (child, connection) = spawn(program(), |_| {});
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel.clone());
@@ -87,7 +87,7 @@ async fn real_machine_boots_runs_commands_and_closes() {
 #[tokio::test]
 async fn real_machine_dies_with_its_client() {
     let Some(machine) = machine("real_machine_dies_with_its_client") else { return };
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE.lock().await;
     let (child, connection) = spawn(program(), |_| {});
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel);

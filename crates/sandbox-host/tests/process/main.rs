@@ -1,5 +1,9 @@
 //! The real program: how it starts, how it ends, and one real boot.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it skips"
+)]
 
 mod boot;
 #[path = "../support/calls.rs"]

@@ -37,7 +37,7 @@ pub(crate) async fn channel(socket: UnixStream) -> Channel {
     let mut socket = Some(TokioIo::new(socket));
     let connector = tower::service_fn(move |_| {
         let socket = socket.take();
-        async { socket.ok_or(std::io::Error::other("one connection")) }
+        async { socket.ok_or_else(|| std::io::Error::other("one connection")) }
     });
     // As the helper does: a window of the connection that no unread stream can fill.
     Endpoint::from_static("http://helper")
