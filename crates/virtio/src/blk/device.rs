@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use blockcow::{Disk, ReadTarget};
 use futures::future::{FutureExt, LocalBoxFuture};
@@ -50,11 +51,19 @@ pub fn serve_block(
 }
 
 pub(super) struct Block {
-    disk: Arc<Disk>,
-    identity: Arc<[u8]>,
+    shared: Arc<Shared>,
     sectors: u64,
     queues: u16,
     config: Vec<u8>,
+}
+
+/// What requests under way hold on to.
+struct Shared {
+    disk: Arc<Disk>,
+    identity: Vec<u8>,
+    /// Whether a failed read was told. A guest may repeat one as fast as it likes, so the first
+    /// is a warning and the others are for who looks closer.
+    failed: AtomicBool,
 }
 
 impl Block {
@@ -64,7 +73,8 @@ impl Block {
         identity[..serial.len()].copy_from_slice(serial.as_bytes());
         let sectors = disk.size_bytes() / u64::from(config::SECTOR_BYTES);
         let config = config::space(sectors, queues);
-        Self { disk, identity: identity.into(), sectors, queues, config }
+        let shared = Arc::new(Shared { disk, identity, failed: AtomicBool::new(false) });
+        Self { shared, sectors, queues, config }
     }
 }
 
@@ -90,11 +100,10 @@ impl Device for Block {
     ) -> Result<LocalBoxFuture<'static, u32>, ChainError> {
         let Command { request, status } = request::parse(memory, chain, self.sectors)?;
         let memory = memory.clone();
-        let disk = Arc::clone(&self.disk);
-        let identity = Arc::clone(&self.identity);
+        let shared = Arc::clone(&self.shared);
         Ok(async move {
             let (answer, written) = match request {
-                Ok(request) => perform(&disk, &identity, &memory, request).await,
+                Ok(request) => shared.perform(&memory, request).await,
                 Err(refused) => (refused, 0),
             };
             match memory.write_obj(answer.code(), status) {
@@ -107,35 +116,35 @@ impl Device for Block {
     }
 }
 
-/// Does what is asked; the second value is how many bytes before the status byte were written.
-async fn perform(
-    disk: &Disk,
-    identity: &[u8],
-    memory: &GuestMemoryMmap,
-    request: Request,
-) -> (Status, u32) {
-    match request {
-        Request::Read { offset, segments } => {
-            let mut target = SegmentTarget::new(memory, &segments);
-            let length = u32::try_from(target.remaining()).unwrap_or(0);
-            match timeout(REQUEST_DEADLINE, disk.read(offset, &mut target)).await {
-                Ok(Ok(())) => (Status::Ok, length),
-                Ok(Err(error)) => {
-                    tracing::warn!(offset, length, %error, source = ?error, "disk read failed");
-                    (Status::IoError, 0)
+impl Shared {
+    /// Does what is asked; the second value is how many bytes before the status byte were written.
+    async fn perform(&self, memory: &GuestMemoryMmap, request: Request) -> (Status, u32) {
+        match request {
+            Request::Read { offset, segments } => {
+                let mut target = SegmentTarget::new(memory, &segments);
+                let length = u32::try_from(target.remaining()).unwrap_or(0);
+                match timeout(REQUEST_DEADLINE, self.disk.read(offset, &mut target)).await {
+                    Ok(Ok(())) => return (Status::Ok, length),
+                    Ok(Err(error)) => self.tell_failure(offset, length, &error),
+                    Err(elapsed) => self.tell_failure(offset, length, &elapsed),
                 }
-                Err(_) => {
-                    tracing::warn!(offset, length, "disk read took too long");
-                    (Status::IoError, 0)
+                (Status::IoError, 0)
+            }
+            Request::Flush => (Status::Ok, 0),
+            Request::Identity { segments } => {
+                match SegmentTarget::new(memory, &segments).put(&self.identity) {
+                    Ok(()) => (Status::Ok, u32::try_from(self.identity.len()).unwrap_or(0)),
+                    Err(_) => (Status::IoError, 0),
                 }
             }
         }
-        Request::Flush => (Status::Ok, 0),
-        Request::Identity { segments } => {
-            match SegmentTarget::new(memory, &segments).put(identity) {
-                Ok(()) => (Status::Ok, u32::try_from(identity.len()).unwrap_or(0)),
-                Err(_) => (Status::IoError, 0),
-            }
+    }
+
+    fn tell_failure(&self, offset: u64, length: u32, error: &(dyn std::error::Error + 'static)) {
+        if self.failed.swap(true, Ordering::Relaxed) {
+            tracing::debug!(offset, length, error, "a disk read failed");
+        } else {
+            tracing::warn!(offset, length, error, "a disk read failed; more will not be told");
         }
     }
 }
