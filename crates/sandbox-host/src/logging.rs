@@ -1,8 +1,8 @@
 //! The log: JSON lines on standard error, chosen by `LANEBOX_LOG`.
 //!
 //! The reader of standard error is not ours, and may not read: lines go through a bounded queue to a
-//! thread of their own, and what does not fit is dropped rather than waited for. Nothing that the
-//! guest or a user's process writes is logged.
+//! thread of their own, and what does not fit is dropped rather than waited for. What the guest
+//! prints, and what its processes read and write, is not logged.
 
 use std::env;
 use std::panic;

@@ -2,32 +2,24 @@
 //! returns what comes next; see the picture in the module above.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use engine::{Exit, ExitReason};
+use engine::Exit;
 use protocol::ErrorDetail;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::boot::{self, Boot, Live};
 use super::end::{EndReason, Ended};
+use super::ending::{Closers, terminated};
 use super::handle::{Booted, Command};
 use super::journal::{Journal, State};
 use crate::error::{BootCause, Error};
 use crate::guest::Guest;
-use crate::limits::{CHANNEL_LOST, ENGINE_GONE, SHUTDOWN_GRACE};
 use crate::request::BootPlan;
 
 type BootReply = oneshot::Sender<Result<Booted, Error>>;
-
-/// Those who wait for the VM's end, and the time that they give it.
-#[derive(Default)]
-struct Closers {
-    replies: Vec<oneshot::Sender<Arc<Ended>>>,
-    deadline: Option<Instant>,
-}
 
 /// What ends the time without a VM.
 enum Begin {
@@ -52,10 +44,10 @@ enum Over {
 
 pub(super) struct Actor {
     commands: mpsc::Receiver<Command>,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
     terminate: CancellationToken,
-    closers: Closers,
+    pub(super) closers: Closers,
 }
 
 impl Actor {
@@ -227,91 +219,6 @@ impl Actor {
         }
     }
 
-    /// The control channel broke. Most often the machine is about to end, which says more; if it
-    /// is not, nothing can be done with it any more.
-    async fn lost(&mut self, mut live: Live) -> Ended {
-        tokio::select! {
-            exit = live.machine.wait() => {
-                live.drain_console().await;
-                return Ended::unasked(&exit, self.journal.console().shows_panic());
-            }
-            () = tokio::time::sleep(CHANNEL_LOST) => {}
-            () = self.terminate.cancelled() => {}
-        }
-        let exit = self.end_now(live).await;
-        let message = "The guest's control channel broke, and the VM was ended for it";
-        Ended::new(EndReason::GuestStopped, message, exit.as_ref())
-    }
-
-    /// Asks the guest to end, and kills the engine when the deadline passes or the guest refuses.
-    async fn closing(&mut self, mut live: Live, guest: Guest) -> Ended {
-        self.journal.enter(State::Closing);
-        let mut deadline = self.closers.deadline.unwrap_or_else(Instant::now);
-        let time = deadline.saturating_duration_since(Instant::now());
-        let mut asked = Some(Box::pin(guest.shutdown(SHUTDOWN_GRACE.min(time / 4))));
-        let stopped = loop {
-            tokio::select! {
-                biased;
-                command = self.next_command() => match command {
-                    None => break None,
-                    Some(Command::Boot(_, reply)) => {
-                        let _ = reply.send(Err(Error::SecondBoot(State::Closing)));
-                    }
-                    Some(Command::Guest(reply)) => {
-                        let _ = reply.send(Err(Error::Closed));
-                    }
-                    Some(Command::Shutdown(within, reply)) => {
-                        self.closers.add(within, reply);
-                        deadline = self.closers.deadline.unwrap_or(deadline);
-                    }
-                },
-                exit = live.machine.wait() => break Some(exit),
-                answer = async {
-                    match asked.as_mut() {
-                        Some(asked) => asked.await,
-                        None => std::future::pending().await,
-                    }
-                } => {
-                    asked = None;
-                    match answer {
-                        Ok(problems) => {
-                            problems.into_iter().for_each(|problem| self.journal.warn(problem));
-                            guest.disconnect();
-                        }
-                        Err(error) => {
-                            // It may have reset before its answer was through.
-                            tracing::debug!(%error, "the guest did not answer Shutdown");
-                            deadline = deadline.min(Instant::now() + CHANNEL_LOST);
-                        }
-                    }
-                },
-                () = sleep_until(deadline) => break None,
-            }
-        };
-        match stopped {
-            Some(exit) => {
-                live.drain_console().await;
-                closed(&exit)
-            }
-            None => {
-                let exit = self.end_now(live).await;
-                let message = "The guest did not stop in time and was killed";
-                Ended::new(EndReason::Killed, message, exit.as_ref())
-            }
-        }
-    }
-
-    /// Kills the machine and waits until nothing is left of it, within reason.
-    async fn end_now(&self, mut live: Live) -> Option<Exit> {
-        live.machine.kill();
-        let exit = timeout(ENGINE_GONE, live.machine.wait()).await.ok();
-        match &exit {
-            Some(_) => live.drain_console().await,
-            None => tracing::error!("the killed engine is still there"),
-        }
-        exit
-    }
-
     /// Answers everybody who comes too late, until the client leaves.
     async fn exited(&mut self, ended: &Arc<Ended>) {
         while let Some(command) = self.next_command().await {
@@ -330,31 +237,11 @@ impl Actor {
     }
 
     /// The next command; `None` when this process is to end.
-    async fn next_command(&mut self) -> Option<Command> {
+    pub(super) async fn next_command(&mut self) -> Option<Command> {
         tokio::select! {
             biased;
             () = self.terminate.cancelled() => None,
             command = self.commands.recv() => command,
         }
     }
-}
-
-impl Closers {
-    fn add(&mut self, within: Duration, reply: oneshot::Sender<Arc<Ended>>) {
-        let deadline = Instant::now() + within;
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-        self.replies.push(reply);
-    }
-}
-
-/// The end after Shutdown, when the engine ended by itself.
-fn closed(exit: &Exit) -> Ended {
-    match exit.reason {
-        ExitReason::Failed => Ended::unasked(exit, false),
-        _ => Ended::new(EndReason::Closed, "Closed", Some(exit)),
-    }
-}
-
-fn terminated(exit: Option<&Exit>) -> Ended {
-    Ended::new(EndReason::Killed, "The client left", exit)
 }

@@ -54,6 +54,16 @@ struct Files {
     root: Artifact,
 }
 
+type OpenTask = JoinHandle<Result<Artifact, ArtifactError>>;
+
+/// Files that threads are opening; given up when this is dropped.
+struct Opening {
+    kernel: OpenTask,
+    initramfs: OpenTask,
+    root: OpenTask,
+    _give_up: DropGuard,
+}
+
 /// A check that goes on in a thread; given up when this is dropped.
 struct Checking {
     result: JoinHandle<Result<(), ArtifactError>>,
@@ -63,12 +73,14 @@ struct Checking {
 impl Boot<'_> {
     /// Boots. Returns the guest and what to tell the caller.
     pub(super) async fn run(mut self, plan: BootPlan) -> Result<(Guest, Booted), Error> {
+        // The files are read while the probe looks; each fails in its own step.
+        let opening = Opening::start(&plan);
         self.journal.step("probe");
         let findings = self.engine.probe().await;
         let choice = choose(plan.minimum, plan.engine, &findings)?;
 
         self.journal.step("open-artifacts");
-        let Files { kernel, initramfs, root } = open(&plan).await?;
+        let Files { kernel, initramfs, root } = opening.done().await?;
         let served = root.duplicate()?;
         let root = Arc::new(root);
         let disk = disk::open(&root, served, plan.root.format, ROOT_SERIAL).await?;
@@ -206,30 +218,37 @@ pub(super) fn failure(journal: &Journal, cause: BootCause) -> Error {
     Error::Boot(Box::new(BootFailure { step, cause, console_tail }))
 }
 
-/// Opens the files and verifies what the engine reads at once, side by side.
-async fn open(plan: &BootPlan) -> Result<Files, Error> {
-    let cancel = CancellationToken::new();
-    let _give_up = cancel.clone().drop_guard();
-    let verified = |what: &'static str, wanted: &ArtifactPath| {
-        let (wanted, cancel) = (wanted.clone(), cancel.clone());
-        spawn_blocking(move || {
-            let artifact = Artifact::open(what, &wanted.path)?;
-            artifact.verify(wanted.digest, &cancel)?;
-            Ok(artifact)
+impl Opening {
+    /// Opens the files, and verifies those that the engine reads at once, side by side.
+    fn start(plan: &BootPlan) -> Self {
+        let cancel = CancellationToken::new();
+        let verified = |what: &'static str, wanted: &ArtifactPath| {
+            let (wanted, cancel) = (wanted.clone(), cancel.clone());
+            spawn_blocking(move || {
+                let artifact = Artifact::open(what, &wanted.path)?;
+                artifact.verify(wanted.digest, &cancel)?;
+                Ok(artifact)
+            })
+        };
+        let (path, size) = (plan.root.file.path.clone(), plan.root.size);
+        Self {
+            kernel: verified("kernel", &plan.kernel),
+            initramfs: verified("initial filesystem", &plan.initramfs),
+            root: spawn_blocking(move || Artifact::open("root image", &path)?.expect_size(size)),
+            _give_up: cancel.drop_guard(),
+        }
+    }
+
+    async fn done(self) -> Result<Files, Error> {
+        Ok(Files {
+            kernel: finished(self.kernel).await?,
+            initramfs: finished(self.initramfs).await?,
+            root: finished(self.root).await?,
         })
-    };
-    let (path, size) = (plan.root.file.path.clone(), plan.root.size);
-    let root = spawn_blocking(move || Artifact::open("root image", &path)?.expect_size(size));
-    let kernel = verified("kernel", &plan.kernel);
-    let initramfs = verified("initial filesystem", &plan.initramfs);
-    Ok(Files {
-        kernel: finished(kernel).await?,
-        initramfs: finished(initramfs).await?,
-        root: finished(root).await?,
-    })
+    }
 }
 
-async fn finished(task: JoinHandle<Result<Artifact, ArtifactError>>) -> Result<Artifact, Error> {
+async fn finished(task: OpenTask) -> Result<Artifact, Error> {
     match task.await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Error::Defect("The thread that opens files")),

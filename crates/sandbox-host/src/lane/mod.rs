@@ -14,6 +14,7 @@
 mod actor;
 mod boot;
 mod end;
+mod ending;
 mod handle;
 mod journal;
 mod machine;

@@ -162,3 +162,45 @@ pub async fn explain(journal: &Journal, error: GuestError) -> Error {
         Err(_) => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::time::{advance, pause};
+
+    use super::*;
+
+    fn limit_of(timeout_ms: u64) -> Option<Instant> {
+        time_limit(&StartProcess { timeout_ms, ..StartProcess::default() })
+    }
+
+    #[tokio::test]
+    async fn guest_that_ignores_a_timeout_is_found_out_after_the_margin() {
+        pause();
+        let begun = Instant::now();
+        let late = late(limit_of(5000), begun);
+        tokio::pin!(late);
+        advance(Duration::from_secs(6) + PROCESS_TIMEOUT_MARGIN - Duration::from_millis(1)).await;
+        assert!((&mut late).now_or_never().is_none());
+        advance(Duration::from_millis(2)).await;
+        assert!(matches!(late.await, Error::Guest(GuestError::Deadline { .. })));
+    }
+
+    #[tokio::test]
+    async fn guest_that_still_sends_gets_the_margin_again() {
+        pause();
+        let limit = limit_of(1);
+        advance(Duration::from_secs(3600)).await;
+        let late = late(limit, Instant::now());
+        tokio::pin!(late);
+        advance(PROCESS_TIMEOUT_MARGIN / 2).await;
+        assert!((&mut late).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn process_without_a_timeout_has_no_limit() {
+        assert_eq!(limit_of(0), None);
+        assert!(late(limit_of(u64::MAX), Instant::now()).now_or_never().is_none());
+        assert!(late(None, Instant::now()).now_or_never().is_none());
+    }
+}

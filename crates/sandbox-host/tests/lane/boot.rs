@@ -123,6 +123,18 @@ async fn root_image_of_another_size_is_refused_before_the_engine_starts() {
 }
 
 #[tokio::test]
+async fn image_that_is_not_of_its_format_is_refused_before_the_engine_starts() {
+    let helper = Helper::start(Script::default()).await;
+    let mut request = helper.files.request();
+    request.root.as_mut().unwrap().format = v1::DiskFormat::Qcow2.into();
+    let error = boot(&helper, request).await;
+    assert_code(&error, ErrorCode::ArtifactInvalid);
+    assert!(error.message.contains("qcow2"), "{error:?}");
+    assert_eq!(helper.status().await.boot_step, "open-artifacts");
+    assert_nothing_is_left(&helper).await;
+}
+
+#[tokio::test]
 async fn second_boot_is_refused_whatever_became_of_the_first() {
     let helper = Helper::booted(Script::default()).await;
     assert_code(&boot(&helper, helper.files.request()).await, ErrorCode::InvalidArgument);

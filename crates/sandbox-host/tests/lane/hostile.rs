@@ -111,6 +111,18 @@ async fn guest_that_hangs_up_is_ended_and_every_call_hears_why() {
 }
 
 #[tokio::test]
+async fn guest_that_hung_up_can_be_closed_at_once() {
+    let helper = Helper::booted(Script::default()).await;
+    helper.engine.remote().await.hang_up();
+    let error = detail(helper.run(command("echo", &[])).await);
+    assert_code(&error, ErrorCode::SandboxExited);
+    let helper = Helper::booted(Script::default()).await;
+    helper.engine.remote().await.hang_up();
+    assert_eq!(helper.shutdown(600_000).await.unwrap().reason(), Reason::GuestStopped);
+    assert_eq!(helper.engine.alive(), 0);
+}
+
+#[tokio::test]
 async fn everything_pending_hears_of_the_end_with_its_reason_and_the_console() {
     let cases = [
         (
