@@ -29,6 +29,9 @@ pub(crate) const SEND_BUFFER: usize = 64 * KIB;
 /// or 1 MiB of standard input.
 pub(crate) const MAX_REQUEST: usize = 4 * MIB;
 
+/// Bytes that go to the port in one write: what the kernel's driver takes at most.
+pub(crate) const PORT_WRITE: usize = 32 * KIB;
+
 // -- Processes ------------------------------------------------------------------------------------
 
 /// Bytes of standard input in one message (lanebox.v1.RunRequest).

@@ -45,11 +45,12 @@ use std::time::Duration;
 
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::getpid;
+use tokio::io::BufWriter;
 use tokio::time::{sleep, timeout};
 
 use crate::channel::{ControlPort, Counted, Written};
 use crate::guest::Guest;
-use crate::limits::{HOST_CLOSES, LAST_WORDS};
+use crate::limits::{HOST_CLOSES, LAST_WORDS, PORT_WRITE};
 use crate::machine::Machine;
 use crate::process::children::reaper;
 use crate::process::service::Processes;
@@ -93,7 +94,8 @@ async fn serve(port: ControlPort) {
     let machine = Arc::new(Machine::new(written.clone()));
     let reaping = tokio::spawn(reap_always(Arc::clone(&machine)));
     let mut connection = tokio::spawn(server::serve(
-        Counted::new(port, written),
+        // A frame's header and its payload leave in one write: each write is an exit of the guest.
+        BufWriter::with_capacity(PORT_WRITE, Counted::new(port, written)),
         Guest::new(Arc::clone(&machine)),
         Processes::new(Arc::clone(&machine)),
     ));

@@ -51,6 +51,11 @@ where
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEADERS)
         .max_send_buf_size(SEND_BUFFER)
+        // Guards against hostile clients, which the host is not: a caller that drops many calls at
+        // once, or processes that end while their input is still on its way, must not look like an
+        // attack and end the connection.
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
+        .max_local_error_reset_streams(None)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)
         .await

@@ -14,14 +14,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setgid, setgroups, setsid,
-    setuid,
+    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, faccessat, setgid,
+    setgroups, setsid, setuid,
 };
 
 use super::accounts::{self, Identity};
@@ -142,11 +142,13 @@ fn search(arguments: &[CString], env: &[CString], path: &CStr) -> Failure {
         let Ok(candidate) = CString::new([folder, b"/", program.to_bytes()].concat()) else {
             continue;
         };
+        // Cheaper than an execve that fails; most folders of PATH do not have the command.
+        if faccessat(AT_FDCWD, candidate.as_c_str(), AccessFlags::F_OK, AtFlags::empty()).is_err() {
+            continue;
+        }
         let errno = attempt(&candidate, arguments, env);
-        // What is not there, out of reach, or a folder is not what was looked for.
-        if matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG)
-            && !fs::metadata(path_of(&candidate)).is_ok_and(|found| !found.is_dir())
-        {
+        // A folder is not what was looked for.
+        if errno == Errno::EACCES && fs::metadata(path_of(&candidate)).is_ok_and(|it| it.is_dir()) {
             continue;
         }
         let failure = explain(&candidate, errno);

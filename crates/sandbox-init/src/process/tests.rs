@@ -581,6 +581,57 @@ async fn nothing_is_left_of_calls_that_have_ended() {
 }
 
 #[tokio::test]
+async fn input_on_its_way_to_processes_that_have_ended_is_never_too_much() {
+    let bench = Arc::new(bench().await);
+    let mut all = JoinSet::new();
+    for _ in 0..20 {
+        let bench = Arc::clone(&bench);
+        all.spawn(async move {
+            for _ in 0..60 {
+                let start = StartProcess { stdin: true, ..command("true", &[]) };
+                let piece = RunRequest { request: Some(Stdin(vec![0; 60_000].into())) };
+                let pieces = stream::iter([first(start), piece.clone(), piece.clone(), piece]);
+                let requests = pieces.chain(stream::pending());
+                finish(bench.open(requests).await.unwrap()).await.unwrap();
+            }
+        });
+    }
+    while let Some(result) = all.join_next().await {
+        result.unwrap();
+    }
+    assert_eq!(bench.shell("true").await.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn many_calls_dropped_at_once_do_not_end_the_connection() {
+    const PING: u8 = 6;
+    let machine = Arc::new(Machine::new(Written::default()));
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let guest = Guest::new(Arc::clone(&machine));
+    tokio::spawn(serve(theirs, guest, Processes::new(machine)));
+    // RFC 9113: the preface, empty settings, then calls that are reset as they begin, and a ping.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    for stream in (1..400u32).step_by(2) {
+        let id = stream.to_be_bytes();
+        bytes.extend([&[0, 0, 3, 1, 4], &id[..], &[0x83, 0x86, 0x84]].concat());
+        bytes.extend([&[0, 0, 4, 3, 0], &id[..], &[0, 0, 0, 8]].concat());
+    }
+    bytes.extend([0, 0, 8, PING, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    ours.write_all(&bytes).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        ours.read_exact(&mut head).await.expect("the connection lives until the ping is answered");
+        let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        ours.read_exact(&mut body).await.unwrap();
+        if head[3] == PING {
+            assert_eq!(body, [1, 2, 3, 4, 5, 6, 7, 8]);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_http2_end_the_connection_with_an_error() {
     let machine = Arc::new(Machine::new(Written::default()));
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
