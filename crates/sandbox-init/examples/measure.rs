@@ -62,6 +62,7 @@ async fn main() {
     let requests = stream::iter(requests.map(|request| RunRequest { request: Some(request) }));
     let mut responses = vm.processes.clone().run(requests).await.expect("it runs").into_inner();
     while responses.next().await.is_some() {}
+    drop(responses);
     println!("stdin: {:.0} MB/s", bytes as f64 / started.elapsed().as_secs_f64() / 1e6);
 
     let started = Instant::now();

@@ -228,19 +228,24 @@ pub(crate) fn sh(script: &str) -> StartProcess {
 }
 
 async fn connect(socket: &Path) -> Channel {
-    let socket = socket.to_owned();
+    // The socket's file is there a moment before QEMU listens on it.
     for _ in 0..500 {
-        if socket.exists() {
-            break;
+        if let Ok(stream) = UnixStream::connect(&socket).await {
+            return channel(stream).await;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    panic!("QEMU does not listen on {}", socket.display());
+}
+
+async fn channel(stream: UnixStream) -> Channel {
+    let mut stream = Some(stream);
     Endpoint::from_static("http://guest.invalid")
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 30)
         .connect_with_connector(tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+            let stream = stream.take().ok_or_else(|| std::io::Error::other("one connection"));
+            async move { stream.map(TokioIo::new) }
         }))
         .await
         .unwrap()
