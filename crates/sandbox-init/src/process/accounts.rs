@@ -143,7 +143,8 @@ pub(crate) fn read_file(path: &str) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    let mut content = Vec::new();
+    // Most are smaller than this: two reads instead of a dozen that grow.
+    let mut content = Vec::with_capacity(8192);
     file.take(MAX_ACCOUNT_FILE as u64 + 1).read_to_end(&mut content)?;
     if content.len() > MAX_ACCOUNT_FILE {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
