@@ -8,13 +8,13 @@
 //! - [`fuse`]: from request bytes to a [`FileSystem`] and back.
 //! - [`FileSystem`]: what a backend promises.
 //! - [`host_dir`]: a directory of the host.
-
+//! - [`callbacks`]: a narrow interface by path, each group of methods optional.
 //!
 //! A leaf: knows neither virtio nor gRPC nor any other crate of ours.
 
 mod attributes;
 mod buffer;
-
+pub mod callbacks;
 mod errno;
 mod event;
 mod file_system;

@@ -1,5 +1,8 @@
 //! A mount without a virtual machine: the host's own kernel as the guest, through /dev/fuse.
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+
+pub mod model;
+pub mod raw;
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
