@@ -138,11 +138,7 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// Removes a name that is not a directory's.
-    fn unlink(
-        &self,
-        parent: Inode,
-        name: &Name,
-    ) -> impl Future<Output = Result<(), Errno>> + Send {
+    fn unlink(&self, parent: Inode, name: &Name) -> impl Future<Output = Result<(), Errno>> + Send {
         refuse()
     }
 

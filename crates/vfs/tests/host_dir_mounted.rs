@@ -1,4 +1,6 @@
 //! A host directory under the host's own kernel, used by real programs.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 #[macro_use]
 mod common;
 
@@ -137,7 +139,7 @@ fn an_unlinked_file_lives_while_it_is_open() {
     let f = mount(|_| {});
     let path = f.mounted.join("gone");
     let mut file =
-        fs::OpenOptions::new().read(true).write(true).create(true).open(&path).unwrap();
+        fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
     file.write_all(b"still").unwrap();
     fs::remove_file(&path).unwrap();
     file.write_all(b" here").unwrap();
@@ -294,7 +296,10 @@ fn names_need_not_be_text() {
     let f = mount(|_| {});
     let name = std::ffi::OsStr::from_bytes(b"\xff\xfe\n*");
     fs::write(f.mounted.join(name), "x").unwrap();
-    assert_eq!(fs::read_dir(f.mounted.path.clone()).unwrap().next().unwrap().unwrap().file_name(), name);
+    assert_eq!(
+        fs::read_dir(f.mounted.path.clone()).unwrap().next().unwrap().unwrap().file_name(),
+        name
+    );
     assert!(f.source.path().join(name).exists());
 }
 
@@ -317,4 +322,25 @@ P",
     assert_eq!(out, "ran\n4 b'a'\n");
     let bytes = fs::read(f.source.path().join("m")).unwrap();
     assert_eq!(&bytes[4096..4101], b"bbbba");
+}
+
+#[test]
+fn a_change_on_the_host_is_read_at_the_next_open_and_unchanged_data_stays_cached() {
+    needs_fuse!();
+    let f = mount(|_| {});
+    let (inside, outside) = (f.mounted.join("f"), f.source.path().join("f"));
+    for text in ["one", "two", "six"] {
+        fs::write(&outside, text).unwrap();
+        let read = fs::read_to_string(&inside).unwrap();
+        assert_eq!(read, text);
+    }
+    // Long unchanged: the second and third open keep what the first one read.
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    fs::File::options().write(true).open(&outside).unwrap().set_modified(old).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    for _ in 0..3 {
+        assert_eq!(fs::read_to_string(&inside).unwrap(), "six");
+    }
+    fs::write(&outside, "ten").unwrap();
+    assert_eq!(fs::read_to_string(&inside).unwrap(), "ten");
 }

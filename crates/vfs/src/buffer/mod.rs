@@ -6,12 +6,12 @@
 //! between the page cache and the guest. What is decided on is copied out first.
 
 mod readable;
-mod segments;
+mod sys;
 mod writable;
 
 pub use readable::Readable;
-pub(crate) use segments::ReadMode;
-pub use segments::Segment;
+pub(crate) use sys::ReadMode;
+pub use sys::Segment;
 pub use writable::{Body, Writable};
 
 #[cfg(test)]

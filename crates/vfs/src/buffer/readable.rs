@@ -1,11 +1,9 @@
 //! Bytes that came from the guest, read from front to back.
 
-use std::any::Any;
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
-use super::segments::{Segment, Segments};
+use super::sys::Segments;
 use crate::Errno;
 
 /// Bytes that came from the guest, consumed from front to back.
@@ -15,15 +13,8 @@ pub struct Readable {
 }
 
 impl Readable {
-    /// Over memory that the guest may change meanwhile.
-    ///
-    /// # Safety
-    /// Every segment is valid for reads and writes while `owner` lives, and no Rust reference to
-    /// it exists meanwhile.
-    #[allow(unsafe_code, reason = "the contract is passed on to the caller")]
-    pub unsafe fn from_raw(segments: Vec<Segment>, owner: Arc<dyn Any + Send + Sync>) -> Self {
-        // SAFETY: the caller's promise is the one asked for.
-        Self { segments: unsafe { Segments::raw(segments, owner) }, at: 0 }
+    pub(super) fn over(segments: Segments) -> Self {
+        Self { segments, at: 0 }
     }
 
     /// How many bytes are left.

@@ -1,30 +1,26 @@
 #![allow(unsafe_code, reason = "the tests hand out memory as a virtqueue does")]
+use std::cell::UnsafeCell;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::*;
 
-/// Memory in pieces of the given sizes, with its owner.
-fn pieces(sizes: &[usize]) -> (Vec<Segment>, Arc<Vec<Box<[std::cell::UnsafeCell<u8>]>>>) {
-    let memory: Vec<Box<[std::cell::UnsafeCell<u8>]>> =
-        sizes.iter().map(|size| (0..*size).map(|_| std::cell::UnsafeCell::new(0)).collect()).collect();
-    let segments = memory
-        .iter()
-        .map(|part| Segment { address: part.as_ptr() as *mut u8, length: part.len() })
-        .collect();
-    (segments, Arc::new(memory))
-}
-
-struct Owner(#[allow(dead_code, reason = "only keeps the memory")] Arc<Vec<Box<[std::cell::UnsafeCell<u8>]>>>);
+/// Memory in pieces, as a guest's.
+struct Owner(Vec<Box<[UnsafeCell<u8>]>>);
 // SAFETY: the tests use the memory from one thread.
 unsafe impl Send for Owner {}
 // SAFETY: the tests use the memory from one thread.
 unsafe impl Sync for Owner {}
 
 fn writable(sizes: &[usize]) -> (Writable, Readable) {
-    let (segments, memory) = pieces(sizes);
-    let owner: Arc<Owner> = Arc::new(Owner(memory));
+    let piece = |size: &usize| (0..*size).map(|_| UnsafeCell::new(0)).collect();
+    let owner = Arc::new(Owner(sizes.iter().map(piece).collect()));
+    let segments: Vec<Segment> = owner
+        .0
+        .iter()
+        .map(|part| Segment { address: UnsafeCell::raw_get(part.as_ptr()), length: part.len() })
+        .collect();
     // SAFETY: the owner keeps the memory, and nothing else refers to it.
     let readable = unsafe { Readable::from_raw(segments.clone(), owner.clone()) };
     // SAFETY: the owner keeps the memory, and nothing else refers to it.

@@ -1,11 +1,9 @@
 //! Room for bytes that go to the guest.
 
-use std::any::Any;
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
-use super::segments::{ReadMode, Segment, Segments};
+use super::sys::{ReadMode, Segments};
 use crate::Errno;
 
 /// Room for one reply.
@@ -14,15 +12,8 @@ pub struct Writable {
 }
 
 impl Writable {
-    /// Over memory that the guest may change meanwhile.
-    ///
-    /// # Safety
-    /// Every segment is valid for reads and writes while `owner` lives, and no Rust reference to
-    /// it exists meanwhile.
-    #[allow(unsafe_code, reason = "the contract is passed on to the caller")]
-    pub unsafe fn from_raw(segments: Vec<Segment>, owner: Arc<dyn Any + Send + Sync>) -> Self {
-        // SAFETY: the caller's promise is the one asked for.
-        Self { segments: unsafe { Segments::raw(segments, owner) } }
+    pub(super) fn over(segments: Segments) -> Self {
+        Self { segments }
     }
 
     /// Memory of its own, for transports that send a reply from one buffer.

@@ -125,11 +125,7 @@ impl<C: Callbacks> CallbackFs<C> {
     }
 
     /// What is shown of a new file where its callback leaves things out.
-    pub(super) fn defaults(
-        &self,
-        kind: Kind,
-        made: Option<(Caller, u32)>,
-    ) -> Defaults {
+    pub(super) fn defaults(&self, kind: Kind, made: Option<(Caller, u32)>) -> Defaults {
         let (uid, gid) = match made {
             Some((caller, _)) => (caller.uid, caller.gid),
             None => self.options.owner,
@@ -221,7 +217,7 @@ impl<C: Callbacks> CallbackFs<C> {
         let stat = self.stat(path).await?;
         let limit = self.options.unlinked_bytes;
         let mut content = Vec::new();
-        while stat.kind == Kind::File {
+        loop {
             let at = content.len() as u64;
             let wanted = 1024 * 1024;
             let bytes = self.callbacks.read(path, at, wanted).await?;

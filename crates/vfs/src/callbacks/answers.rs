@@ -78,11 +78,7 @@ impl Checker {
         Ok(value)
     }
 
-    pub(super) fn xattr_names(
-        &self,
-        path: &FilePath,
-        names: &[Vec<u8>],
-    ) -> Result<Vec<u8>, Errno> {
+    pub(super) fn xattr_names(&self, path: &FilePath, names: &[Vec<u8>]) -> Result<Vec<u8>, Errno> {
         let mut list = Vec::new();
         for name in names {
             if name.is_empty() || name.len() > 255 || name.contains(&0) {

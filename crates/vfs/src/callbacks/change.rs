@@ -1,10 +1,8 @@
 //! Changing attributes, and taking names away.
 
 use super::adapter::now;
-use super::{CallbackFs, Callbacks, Features};
-use crate::{
-    Attr, Changes, Errno, Inode, Kind, Name, RenameMode, SetTime,
-};
+use super::{CallbackFs, Callbacks, Features, FilePath, FileStat};
+use crate::{Attr, Caller, Changes, Errno, Inode, Kind, Name, RenameMode, SetTime};
 
 const SET_ID: u32 = 0o6000;
 
@@ -20,7 +18,7 @@ impl<C: Callbacks> CallbackFs<C> {
         if node.kind != stat.kind {
             return Err(Errno::ESTALE);
         }
-        node.seen = stat.size.map(|size| (size, stat.modified));
+        node.note(&stat);
         Ok(node.attr(inode, &stat))
     }
 
@@ -69,10 +67,34 @@ impl<C: Callbacks> CallbackFs<C> {
         self.attr(inode).await
     }
 
+    /// Gives what was just made to who made it, where the callbacks can: they are not told who.
+    /// The group is the directory's where that hands its own down.
+    pub(super) async fn give(
+        &self,
+        parent: Inode,
+        path: &FilePath,
+        stat: FileStat,
+        (caller, permissions): (Caller, u32),
+    ) -> Result<FileStat, Errno> {
+        let group = self.tree().get(parent)?.group;
+        let wanted = (caller.uid, group.unwrap_or(caller.gid));
+        let (uid, gid) = (stat.uid.unwrap_or(wanted.0), stat.gid.unwrap_or(wanted.1));
+        let mut changed = false;
+        if (uid, gid) != wanted && self.features.has(Features::CHOWN) {
+            self.callbacks.chown(path, wanted.0, wanted.1).await?;
+            changed = true;
+        }
+        if group.is_some() && stat.kind == Kind::Directory && self.features.has(Features::CHMOD) {
+            self.callbacks.chmod(path, permissions | 0o2000).await?;
+            changed = true;
+        }
+        if changed { self.stat(path).await } else { Ok(stat) }
+    }
+
     async fn set_times(
         &self,
         inode: Inode,
-        path: &super::FilePath,
+        path: &FilePath,
         changes: &Changes,
     ) -> Result<(), Errno> {
         if self.features.has(Features::UTIMES) {
@@ -150,7 +172,8 @@ impl<C: Callbacks> CallbackFs<C> {
             let tree = self.tree();
             (tree.path_of(from.0, from.1)?, tree.path_of(to.0, to.1)?)
         };
-        if old != new && (old.contains(&new) || (mode == RenameMode::Exchange && new.contains(&old)))
+        if old != new
+            && (old.contains(&new) || (mode == RenameMode::Exchange && new.contains(&old)))
         {
             return Err(Errno::EINVAL);
         }

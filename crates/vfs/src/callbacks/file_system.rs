@@ -75,7 +75,9 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         let path = self.tree().path_of(parent, name)?;
         self.callbacks.symlink(target.as_bytes(), &path).await?;
         let stat = self.stat(&path).await?;
-        self.enter(parent, name, &stat, Some((caller, 0o777)))
+        let made = (caller, 0o777);
+        let stat = self.give(parent, &path, stat, made).await?;
+        self.enter(parent, name, &stat, Some(made))
     }
 
     async fn make_node(
@@ -96,7 +98,9 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         if stat.kind != kind {
             return Err(self.check.wrong("createFile", &path, "Another kind than asked for"));
         }
-        self.enter(parent, name, &stat, Some((caller, permissions)))
+        let made = (caller, permissions);
+        let stat = self.give(parent, &path, stat, made).await?;
+        self.enter(parent, name, &stat, Some(made))
     }
 
     async fn make_dir(
@@ -113,7 +117,9 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         if stat.kind != Kind::Directory {
             return Err(self.check.wrong("stat", &path, "No directory where one was made"));
         }
-        self.enter(parent, name, &stat, Some((caller, permissions)))
+        let made = (caller, permissions);
+        let stat = self.give(parent, &path, stat, made).await?;
+        self.enter(parent, name, &stat, Some(made))
     }
 
     async fn unlink(&self, parent: Inode, name: &Name) -> Result<(), Errno> {
@@ -330,7 +336,7 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
                 false => None,
             };
             // Any number but 0 will do for a name that is not looked up yet.
-            let ino = entry.map_or(listed.stat.ino.unwrap_or(1), |entry| entry.attr.ino);
+            let ino = entry.map(|entry| entry.attr.ino).or(listed.stat.ino).unwrap_or(1);
             let kind = Some(listed.stat.kind);
             if !sink.push(name, ino, kind, index as u64 + 3, entry.as_ref()) {
                 break;

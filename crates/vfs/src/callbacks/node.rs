@@ -41,6 +41,8 @@ pub(super) struct Node {
     pub(super) seen: Option<(u64, Option<Time>)>,
     /// The same when it was opened last.
     pub(super) opened_with: Option<(u64, Option<Time>)>,
+    /// A directory that hands its group down: which.
+    pub(super) group: Option<u32>,
     /// Waits to be dropped.
     pub(super) idle: bool,
 }
@@ -59,12 +61,21 @@ impl Node {
             gate: Arc::default(),
             seen: None,
             opened_with: None,
+            group: None,
             idle: false,
         }
     }
 
     pub(super) fn is_used(&self) -> bool {
         self.lookups > 0 || self.opens > 0 || self.children > 0
+    }
+
+    /// Remembers what a stat said.
+    pub(super) fn note(&mut self, stat: &FileStat) {
+        self.seen = stat.size.map(|size| (size, stat.modified));
+        let permissions = stat.permissions.unwrap_or(self.defaults.permissions);
+        let hands_down = self.kind == Kind::Directory && permissions & 0o2000 != 0;
+        self.group = hands_down.then_some(stat.gid.unwrap_or(self.defaults.gid));
     }
 
     /// What the guest sees.

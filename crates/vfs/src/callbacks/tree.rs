@@ -52,7 +52,8 @@ impl Tree {
 
     /// How many nodes the guest has, the root among them.
     pub(super) fn used(&self) -> usize {
-        self.nodes.values().filter(|node| node.is_used()).count()
+        let held = |node: &&Node| node.lookups > 0 || node.opens > 0;
+        self.nodes.values().filter(held).count()
     }
 
     pub(super) fn get(&self, inode: Inode) -> Result<&Node, Errno> {
@@ -134,7 +135,7 @@ impl Tree {
 
     fn note(&mut self, inode: Inode, stat: &FileStat) {
         if let Some(node) = self.nodes.get_mut(&inode) {
-            node.seen = stat.size.map(|size| (size, stat.modified));
+            node.note(stat);
         }
     }
 
@@ -159,12 +160,7 @@ impl Tree {
     }
 
     /// Gives a node a name; what had that name loses it.
-    pub(super) fn attach(
-        &mut self,
-        parent: Inode,
-        name: &Name,
-        inode: Inode,
-    ) -> Result<(), Errno> {
+    pub(super) fn attach(&mut self, parent: Inode, name: &Name, inode: Inode) -> Result<(), Errno> {
         self.get(inode)?;
         self.get_mut(parent)?.children += 1;
         if self.entries.contains_key(&(parent, name.clone())) {

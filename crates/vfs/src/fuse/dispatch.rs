@@ -1,10 +1,10 @@
 //! From a checked request to the backend's method, and from its result to the reply's body.
 
+use super::MAX_WRITE;
 use super::abi;
 use super::directory::DirectorySink;
 use super::reply;
 use super::request::{Header, Operation};
-use super::MAX_WRITE;
 use crate::{Errno, FileSystem, Kind, Readable, Writable};
 
 /// The body of a reply.

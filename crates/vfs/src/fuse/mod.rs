@@ -31,4 +31,3 @@ pub const MAX_WRITE: u32 = 1024 * 1024;
 const MAX_PAGES: u16 = 256;
 /// The longest request: a write with its header and arguments.
 pub const MAX_REQUEST: usize = 1024 * 1024 + 4096;
-

@@ -68,48 +68,153 @@ pub struct Offer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the system calls of the same names")]
 pub enum Operation {
-    Lookup { name: Name },
-    Forget { count: u64 },
-    BatchForget { nodes: Vec<(Inode, u64)> },
-    GetAttr { handle: Option<Handle> },
-    SetAttr { handle: Option<Handle>, changes: Changes },
+    Lookup {
+        name: Name,
+    },
+    Forget {
+        count: u64,
+    },
+    BatchForget {
+        nodes: Vec<(Inode, u64)>,
+    },
+    GetAttr {
+        handle: Option<Handle>,
+    },
+    SetAttr {
+        handle: Option<Handle>,
+        changes: Changes,
+    },
     ReadLink,
-    Symlink { name: Name, target: Target },
-    MkNod { name: Name, mode: u32, device: u32 },
-    MkDir { name: Name, permissions: u32 },
-    Unlink { name: Name },
-    RmDir { name: Name },
-    Rename { name: Name, to: Inode, new_name: Name, mode: RenameMode },
-    Link { from: Inode, name: Name },
-    Open { flags: OpenFlags },
+    Symlink {
+        name: Name,
+        target: Target,
+    },
+    MkNod {
+        name: Name,
+        mode: u32,
+        device: u32,
+    },
+    MkDir {
+        name: Name,
+        permissions: u32,
+    },
+    Unlink {
+        name: Name,
+    },
+    RmDir {
+        name: Name,
+    },
+    Rename {
+        name: Name,
+        to: Inode,
+        new_name: Name,
+        mode: RenameMode,
+    },
+    Link {
+        from: Inode,
+        name: Name,
+    },
+    Open {
+        flags: OpenFlags,
+    },
     /// The data is what remains of the request.
-    Write { handle: Handle, offset: u64, size: u32, flags: WriteFlags },
-    Read { handle: Handle, offset: u64, size: u32 },
+    Write {
+        handle: Handle,
+        offset: u64,
+        size: u32,
+        flags: WriteFlags,
+    },
+    Read {
+        handle: Handle,
+        offset: u64,
+        size: u32,
+    },
     StatFs,
-    Release { handle: Handle },
-    Flush { handle: Handle, owner: u64 },
-    Fsync { handle: Handle, data_only: bool },
-    SetXattr { name: Name, value: Vec<u8>, flags: u32 },
-    GetXattr { name: Name, size: u32 },
-    ListXattr { size: u32 },
-    RemoveXattr { name: Name },
-    Init { offer: Offer },
+    Release {
+        handle: Handle,
+    },
+    Flush {
+        handle: Handle,
+        owner: u64,
+    },
+    Fsync {
+        handle: Handle,
+        data_only: bool,
+    },
+    SetXattr {
+        name: Name,
+        value: Vec<u8>,
+        flags: u32,
+    },
+    GetXattr {
+        name: Name,
+        size: u32,
+    },
+    ListXattr {
+        size: u32,
+    },
+    RemoveXattr {
+        name: Name,
+    },
+    Init {
+        offer: Offer,
+    },
     OpenDir,
-    ReadDir { handle: Handle, offset: u64, size: u32, plus: bool },
-    ReleaseDir { handle: Handle },
-    FsyncDir { handle: Handle, data_only: bool },
-    GetLock { handle: Handle, lock: Lock },
-    SetLock { handle: Handle, lock: Lock, wait: bool },
-    Create { name: Name, permissions: u32, flags: OpenFlags },
-    TmpFile { permissions: u32, flags: OpenFlags },
-    Interrupt { unique: u64 },
+    ReadDir {
+        handle: Handle,
+        offset: u64,
+        size: u32,
+        plus: bool,
+    },
+    ReleaseDir {
+        handle: Handle,
+    },
+    FsyncDir {
+        handle: Handle,
+        data_only: bool,
+    },
+    GetLock {
+        handle: Handle,
+        lock: Lock,
+    },
+    SetLock {
+        handle: Handle,
+        lock: Lock,
+        wait: bool,
+    },
+    Create {
+        name: Name,
+        permissions: u32,
+        flags: OpenFlags,
+    },
+    TmpFile {
+        permissions: u32,
+        flags: OpenFlags,
+    },
+    Interrupt {
+        unique: u64,
+    },
     Destroy,
-    Allocate { handle: Handle, offset: u64, length: u64, mode: AllocateMode },
-    LSeek { handle: Handle, seek: Seek },
-    CopyRange { from: Place, to: Place, length: u64 },
+    Allocate {
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: AllocateMode,
+    },
+    LSeek {
+        handle: Handle,
+        seek: Seek,
+    },
+    CopyRange {
+        from: Place,
+        to: Place,
+        length: u64,
+    },
     SyncFs,
     /// An opcode that is known and answered with this error: ioctl, poll, access, DAX windows.
-    Refused { errno: Errno },
+    Refused {
+        errno: Errno,
+    },
 }
 
 impl Operation {
@@ -166,7 +271,9 @@ fn parse(opcode: Opcode, header: &Header, c: &mut Cursor<'_>) -> Result<Operatio
         Opcode::GetAttr => get_attr(c)?,
         Opcode::SetAttr => set_attr(c)?,
         Opcode::ReadLink => Operation::ReadLink,
-        Opcode::Symlink => Operation::Symlink { name: c.name()?, target: Target::new(c.string()?)? },
+        Opcode::Symlink => {
+            Operation::Symlink { name: c.name()?, target: Target::new(c.string()?)? }
+        }
         Opcode::MkNod => {
             let (mode, device) = (c.u32()?, c.u32()?);
             c.skip::<8>()?;
@@ -421,8 +528,7 @@ fn lock(opcode: Opcode, c: &mut Cursor<'_>) -> Result<Operation, Errno> {
         2 => LockKind::Unlock,
         _ => return Err(Errno::EINVAL),
     };
-    let family =
-        if flags & abi::LK_FLOCK != 0 { LockFamily::Flock } else { LockFamily::Posix };
+    let family = if flags & abi::LK_FLOCK != 0 { LockFamily::Flock } else { LockFamily::Posix };
     if start > end || i64::try_from(end).is_err() {
         return Err(Errno::EINVAL);
     }
@@ -478,4 +584,3 @@ fn batch_forget(arguments: &[u8]) -> Result<Operation, Errno> {
     }
     Ok(Operation::BatchForget { nodes })
 }
-

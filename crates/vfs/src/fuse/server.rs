@@ -155,22 +155,18 @@ impl<F: FileSystem> Server<F> {
                 Ok(Answer::NOTHING)
             }
             Operation::SetLock { wait: true, .. } => {
-                let work =
-                    dispatch::perform(&self.fs, header, operation, &mut request, reply);
+                let work = dispatch::perform(&self.fs, header, operation, &mut request, reply);
                 self.wait_for_lock(header.unique, work).await
             }
             operation => {
                 let name = Opcode::from_number(header.opcode).map_or("", Opcode::name);
-                let work =
-                    dispatch::perform(&self.fs, header, operation, &mut request, reply);
+                let work = dispatch::perform(&self.fs, header, operation, &mut request, reply);
                 self.in_time(name, self.with_slot(work)).await
             }
         };
         match result {
             Ok(Answer::Bytes(body)) => reply::put(reply, header.unique, Ok(body)),
-            Ok(Answer::InPlace(length)) => {
-                reply::put_header(reply, header.unique, Ok(()), length)
-            }
+            Ok(Answer::InPlace(length)) => reply::put_header(reply, header.unique, Ok(()), length),
             Err(errno) => reply::put(reply, header.unique, Err(errno)),
         }
     }
@@ -183,10 +179,7 @@ impl<F: FileSystem> Server<F> {
         Ok(init::encode(agreement.as_ref(), &profile))
     }
 
-    async fn with_slot<T>(
-        &self,
-        work: impl Future<Output = Result<T, Errno>>,
-    ) -> Result<T, Errno> {
+    async fn with_slot<T>(&self, work: impl Future<Output = Result<T, Errno>>) -> Result<T, Errno> {
         let slot = match self.slots.try_acquire() {
             Ok(slot) => slot,
             Err(_) => self.slots.acquire().await.map_err(|_| Errno::EIO)?,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxAttributes, StatxFlags, Timespec, Timestamps};
 
 use super::HostDir;
-use super::node::{FileId, Node};
+use super::node::{FileId, Node, Stamp};
 use super::proc_fd::ProcFd;
 use crate::{Attr, Changes, Errno, Kind, Name, SetTime, Time};
 
@@ -31,6 +31,11 @@ impl Found {
         u32::from(self.stat.stx_mode) & 0o7777
     }
 
+    pub(super) fn stamp(&self) -> Stamp {
+        let (modified, changed) = (time(self.stat.stx_mtime), time(self.stat.stx_ctime));
+        Stamp { size: self.stat.stx_size, modified, changed }
+    }
+
     fn new(stat: Statx) -> Result<Self, Errno> {
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         let born = (stat.stx_mask & StatxFlags::BTIME.bits() != 0)
@@ -43,6 +48,10 @@ impl Found {
             stat,
         })
     }
+}
+
+fn time(at: rustix::fs::StatxTimestamp) -> Time {
+    Time { seconds: at.tv_sec, nanos: at.tv_nsec }
 }
 
 fn wanted() -> StatxFlags {
@@ -80,7 +89,6 @@ impl HostDir {
     /// What the guest sees of it.
     pub(super) fn attr(&self, found: &Found) -> Attr {
         let stat = &found.stat;
-        let time = |at: rustix::fs::StatxTimestamp| Time { seconds: at.tv_sec, nanos: at.tv_nsec };
         let mut permissions = found.permissions();
         if !self.options.set_id && found.kind != Kind::Directory {
             permissions &= !(SET_USER_ID | SET_GROUP_ID);
@@ -199,8 +207,6 @@ fn timespec(time: Option<SetTime>) -> Timespec {
     match time {
         None => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         Some(SetTime::Now) => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
-        Some(SetTime::To(time)) => {
-            Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() }
-        }
+        Some(SetTime::To(time)) => Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() },
     }
 }

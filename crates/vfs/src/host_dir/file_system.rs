@@ -47,6 +47,8 @@ pub struct Held {
     pub files: usize,
     /// Open directories.
     pub directories: usize,
+    /// Pairs of a file and a process that took fcntl locks on it.
+    pub lock_owners: usize,
 }
 
 impl HostDir {
@@ -99,15 +101,12 @@ impl HostDir {
     /// What is held for the guest at the moment.
     pub fn held(&self) -> Held {
         let (files, directories) = (self.files.len(), self.directories.len());
-        Held { inodes: self.nodes.len(), files, directories }
+        Held { inodes: self.nodes.len(), files, directories, lock_owners: self.lock_owners.len() }
     }
 }
 
 /// One of them inside the other would let the guest reach what is hidden by another name.
-fn refuse_nested(
-    source: &std::path::Path,
-    storage: &std::path::Path,
-) -> Result<(), HostDirError> {
+fn refuse_nested(source: &std::path::Path, storage: &std::path::Path) -> Result<(), HostDirError> {
     let (Ok(outer), Ok(inner)) = (source.canonicalize(), storage.canonicalize()) else {
         // A storage that does not exist yet is looked at where it will be made.
         return match storage.parent() {
@@ -208,11 +207,7 @@ impl FileSystem for HostDir {
         }
     }
 
-    async fn get_attr(
-        &self,
-        inode: Inode,
-        _: Option<Handle>,
-    ) -> Result<(Attr, Duration), Errno> {
+    async fn get_attr(&self, inode: Inode, _: Option<Handle>) -> Result<(Attr, Duration), Errno> {
         let node = self.nodes.get(inode)?;
         Ok((self.attr_of(&node)?, self.options.cache.attr))
     }

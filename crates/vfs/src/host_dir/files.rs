@@ -52,7 +52,7 @@ impl HostDir {
         let fd = self.nodes.fd(node)?;
         let file = match self.proc_fd.open_object(fd.as_fd(), self.open_flags(flags)) {
             Err(Errno::EACCES) if flags.write && !flags.read => {
-                let exact = self.open_flags(flags) - OFlags::RWMODE | OFlags::WRONLY;
+                let exact = (self.open_flags(flags) - OFlags::RWMODE) | OFlags::WRONLY;
                 self.proc_fd.open_object(fd.as_fd(), exact)?
             }
             opened => opened?,
@@ -60,12 +60,14 @@ impl HostDir {
         if flags.drop_set_id && flags.truncate {
             self.drop_set_id(fd.as_fd())?;
         }
-        self.opened(node.inode, file)
+        let unchanged = node.unchanged_since_last_open(&attributes::of_fd(file.as_fd())?);
+        self.opened(node.inode, file, unchanged)
     }
 
-    fn opened(&self, inode: Inode, file: OwnedFd) -> Result<Opened, Errno> {
+    fn opened(&self, inode: Inode, file: OwnedFd, unchanged: bool) -> Result<Opened, Errno> {
         let handle = self.files.insert(inode, file)?;
-        Ok(Opened { handle, direct: false, keep_cache: self.options.exclusive })
+        let keep_cache = self.options.exclusive || unchanged;
+        Ok(Opened { handle, direct: false, keep_cache })
     }
 
     pub(super) fn create_file(
@@ -76,8 +78,11 @@ impl HostDir {
         flags: OpenFlags,
     ) -> Result<(Entry, Opened), Errno> {
         self.check_set_id(Kind::File, permissions)?;
-        let host =
-            self.open_flags(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let host = self.open_flags(flags)
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::CLOEXEC
+            | OFlags::NOCTTY;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let (mode, name) = (Mode::from_raw_mode(permissions), place.name.as_c_str());
         match rustix::fs::openat2(place.directory(), name, host, mode, resolve) {
@@ -85,7 +90,7 @@ impl HostDir {
                 self.finish_new(caller, place.directory(), file.as_fd(), Some(permissions))?;
                 let path = self.proc_fd.open_object(file.as_fd(), OFlags::PATH)?;
                 let entry = self.adopt(place, path)?;
-                self.with_entry(entry, |fs| fs.opened(entry.inode, file))
+                self.with_entry(entry, |fs| fs.opened(entry.inode, file, false))
             }
             Err(rustix::io::Errno::EXIST) if !flags.exclusive => {
                 let fd = open_name(place.directory(), place.name, self.options.submounts)?;
@@ -138,7 +143,7 @@ impl HostDir {
         let realm: Realm = parent.realm;
         let node = self.nodes.count(Sighting { found, realm, step: None, location: None }, path)?;
         let entry = self.entry(&node, &found);
-        self.with_entry(entry, |fs| fs.opened(entry.inode, file))
+        self.with_entry(entry, |fs| fs.opened(entry.inode, file, false))
     }
 
     /// Straight from the page cache into the guest; what must come from a disk first is waited
@@ -189,11 +194,7 @@ impl HostDir {
         Ok(count)
     }
 
-    pub(super) async fn sync_file(
-        &self,
-        file: Arc<OwnedFd>,
-        data_only: bool,
-    ) -> Result<(), Errno> {
+    pub(super) async fn sync_file(&self, file: Arc<OwnedFd>, data_only: bool) -> Result<(), Errno> {
         blocking(move || {
             if data_only { rustix::fs::fdatasync(&*file) } else { rustix::fs::fsync(&*file) }
                 .map_err(Errno::from)

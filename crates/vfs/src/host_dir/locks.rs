@@ -65,7 +65,6 @@ impl LockOwners {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.with(|all| all.len())
     }

@@ -86,10 +86,8 @@ impl MaskTree {
         let mut at = 0;
         for name in names {
             let next = self.directories.len();
-            let child = *self.directories[at]
-                .names
-                .entry(name)
-                .or_insert(Child::OnTheWay(Step(next)));
+            let child =
+                *self.directories[at].names.entry(name).or_insert(Child::OnTheWay(Step(next)));
             match child {
                 Child::OnTheWay(Step(next)) if next < self.directories.len() => at = next,
                 Child::OnTheWay(Step(next)) => {

@@ -33,4 +33,3 @@ mod xattrs;
 
 pub use file_system::{Held, HostDir};
 pub use options::{Access, HostDirError, HostDirLimits, HostDirOptions, Mask};
-

@@ -3,9 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
+use super::attributes::Found;
 use super::mask::Step;
-use crate::{Inode, Kind, Name};
+use crate::{Inode, Kind, Name, Time};
 
 /// What identifies a file on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +44,21 @@ struct NodePlace {
     /// storage), or in another node.
     location: Option<Location>,
     step: Option<Step>,
+    /// Of its content, when it was opened last, unless it had just been changed.
+    opened_with: Option<Stamp>,
 }
+
+/// Tells one content of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    pub(super) modified: Time,
+    pub(super) changed: Time,
+}
+
+/// A content is only trusted to be the same one when the clock has clearly moved on since its last
+/// change: within one tick two changes have the same time.
+const SETTLED_SECONDS: i64 = 2;
 
 /// Where a file was last seen.
 #[derive(Clone)]
@@ -66,7 +82,7 @@ impl Node {
         fd: Arc<OwnedFd>,
         location: Option<Location>,
     ) -> Self {
-        let place = Mutex::new(NodePlace { fd: Some(fd), location, step });
+        let place = Mutex::new(NodePlace { fd: Some(fd), location, step, opened_with: None });
         Self { inode, id, kind, realm, born, place, used: AtomicBool::new(true) }
     }
 
@@ -102,6 +118,14 @@ impl Node {
 
     pub(super) fn step(&self) -> Option<Step> {
         self.place().step
+    }
+
+    /// Whether what the guest has cached of it since it last opened it is still right.
+    pub(super) fn unchanged_since_last_open(&self, found: &Found) -> bool {
+        let (now, stamp) = (Time::from(SystemTime::now()), found.stamp());
+        let settled = stamp.changed.seconds + SETTLED_SECONDS < now.seconds;
+        let before = std::mem::replace(&mut self.place().opened_with, settled.then_some(stamp));
+        before == Some(stamp)
     }
 
     /// Whether it was used since the last call.

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attributes::{self, Found};
-use super::node::{Directory, FileId, Location, Node, Realm};
 use super::mask::Step;
+use super::node::{Directory, FileId, Location, Node, Realm};
 use super::place;
 use crate::{Errno, Event, Inode, Observer};
 

@@ -58,8 +58,7 @@ impl HostDir {
         if parent.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        let (fd, realm, step, from_storage) = match self.mask.find(parent.step(), name.as_bytes())
-        {
+        let (fd, realm, step, from_storage) = match self.mask.find(parent.step(), name.as_bytes()) {
             Masked::No => (self.nodes.fd(&parent)?, parent.realm, None, false),
             Masked::OnTheWay(step) => (self.nodes.fd(&parent)?, parent.realm, Some(step), false),
             Masked::Redirected(fd) => (fd, Realm::Storage, None, true),

@@ -1,5 +1,6 @@
 //! A tree in memory behind the callback interface: what the callback adapter is tested with.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -91,7 +92,7 @@ impl State {
     }
 
     fn touch_parent(&mut self, path: &[u8]) {
-        if let Ok(directory) = self.file(&parent(path).to_vec()) {
+        if let Ok(directory) = self.file(parent(path)) {
             (directory.modified, directory.changed) = (now(), now());
         }
     }
@@ -100,7 +101,7 @@ impl State {
         if self.names.contains_key(path) {
             return Err(Errno::EEXIST);
         }
-        if self.file(&parent(path).to_vec())?.kind != Kind::Directory {
+        if self.file(parent(path))?.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
         self.next += 1;
@@ -137,9 +138,10 @@ impl State {
 
     fn is_empty(&self, path: &[u8]) -> bool {
         let prefix = below(path);
-        !self.names.range(prefix.clone()..).any(|(name, _)| {
-            name.starts_with(&prefix) && name.len() > prefix.len()
-        })
+        !self
+            .names
+            .range(prefix.clone()..)
+            .any(|(name, _)| name.starts_with(&prefix) && name.len() > prefix.len())
     }
 
     fn move_all(&mut self, from: &[u8], to: &[u8]) {
@@ -306,17 +308,12 @@ impl Callbacks for Model {
         })
     }
 
-    async fn rename(
-        &self,
-        from: &FilePath,
-        to: &FilePath,
-        mode: RenameMode,
-    ) -> Result<(), Errno> {
+    async fn rename(&self, from: &FilePath, to: &FilePath, mode: RenameMode) -> Result<(), Errno> {
         let (from, to) = (from.as_bytes(), to.as_bytes());
         self.with(|state| {
             let ino = state.find(from)?;
             let moved_directory = state.files[&ino].kind == Kind::Directory;
-            if state.file(&parent(to).to_vec())?.kind != Kind::Directory {
+            if state.file(parent(to))?.kind != Kind::Directory {
                 return Err(Errno::ENOTDIR);
             }
             let target = state.names.get(to).copied();

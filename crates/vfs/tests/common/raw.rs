@@ -1,5 +1,6 @@
 //! A guest that writes its requests byte by byte, as a hostile kernel may.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,19 +105,28 @@ impl<F: FileSystem> Raw<F> {
         Ok(u64_at(&reply, 0))
     }
 
-    pub async fn read(&self, node: u64, handle: u64, offset: u64, size: u32) -> Result<Vec<u8>, i32> {
-        let body = [&handle.to_le_bytes()[..], &offset.to_le_bytes(), &u32s(&[size, 0, 0, 0, 0, 0])];
+    pub async fn read(
+        &self,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        size: u32,
+    ) -> Result<Vec<u8>, i32> {
+        let body =
+            [&handle.to_le_bytes()[..], &offset.to_le_bytes(), &u32s(&[size, 0, 0, 0, 0, 0])];
         self.call(Opcode::Read, node, &body.concat()).await
     }
 
-    pub async fn write(&self, node: u64, handle: u64, offset: u64, data: &[u8]) -> Result<u32, i32> {
+    pub async fn write(
+        &self,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<u32, i32> {
         let size = u32::try_from(data.len()).unwrap();
-        let body = [
-            &handle.to_le_bytes()[..],
-            &offset.to_le_bytes(),
-            &u32s(&[size, 0, 0, 0, 0, 0]),
-            data,
-        ];
+        let body =
+            [&handle.to_le_bytes()[..], &offset.to_le_bytes(), &u32s(&[size, 0, 0, 0, 0, 0]), data];
         let reply = self.call(Opcode::Write, node, &body.concat()).await?;
         Ok(u32::from_le_bytes(reply[..4].try_into().unwrap()))
     }

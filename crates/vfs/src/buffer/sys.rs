@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
+use super::{Readable, Writable};
+
 /// A piece of memory, as a virtqueue descriptor gives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
@@ -136,9 +138,8 @@ impl Segments {
             ReadMode::NoWait => libc::RWF_NOWAIT,
         };
         // SAFETY: every vector is a writable segment of this value, which outlives the call.
-        let done = unsafe {
-            libc::preadv2(file.as_raw_fd(), vectors.as_ptr(), count, offset, flags)
-        };
+        let done =
+            unsafe { libc::preadv2(file.as_raw_fd(), vectors.as_ptr(), count, offset, flags) };
         usize::try_from(done).map_err(|_| io::Error::last_os_error())
     }
 
@@ -154,10 +155,33 @@ impl Segments {
         let count = vectors.len().try_into().unwrap_or(libc::c_int::MAX);
         let flags = if append { libc::RWF_APPEND } else { 0 };
         // SAFETY: every vector is a readable segment of this value, which outlives the call.
-        let done = unsafe {
-            libc::pwritev2(file.as_raw_fd(), vectors.as_ptr(), count, offset, flags)
-        };
+        let done =
+            unsafe { libc::pwritev2(file.as_raw_fd(), vectors.as_ptr(), count, offset, flags) };
         usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Readable {
+    /// Over memory that the guest may change meanwhile.
+    ///
+    /// # Safety
+    /// Every segment is valid for reads and writes while `owner` lives, and no Rust reference to
+    /// it exists meanwhile.
+    pub unsafe fn from_raw(segments: Vec<Segment>, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        // SAFETY: the caller's promise is the one asked for.
+        Self::over(unsafe { Segments::raw(segments, owner) })
+    }
+}
+
+impl Writable {
+    /// Over memory that the guest may change meanwhile.
+    ///
+    /// # Safety
+    /// Every segment is valid for reads and writes while `owner` lives, and no Rust reference to
+    /// it exists meanwhile.
+    pub unsafe fn from_raw(segments: Vec<Segment>, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        // SAFETY: the caller's promise is the one asked for.
+        Self::over(unsafe { Segments::raw(segments, owner) })
     }
 }
 
