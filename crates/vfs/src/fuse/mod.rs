@@ -11,6 +11,7 @@
 //! To read beside it: `include/uapi/linux/fuse.h`, `Documentation/filesystems/fuse.rst`.
 
 mod abi;
+mod arguments;
 mod cursor;
 mod directory;
 mod dispatch;
