@@ -23,7 +23,7 @@ async function run(vm, line, options) {
 
 async function work(vm) {
   title("an ordinary Linux, with its own kernel");
-  await run(vm, "uname -sr; grep PRETTY_NAME /etc/os-release; nproc; free -m | sed -n 2p");
+  await run(vm, "uname -sr; grep PRETTY_NAME /etc/os-release; nproc; head -n 1 /proc/meminfo");
 
   const archive = execFileSync("git", ["-C", checkout, "archive", "--format=tar", "HEAD"], {
     maxBuffer: 1 << 30,

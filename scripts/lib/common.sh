@@ -67,8 +67,9 @@ ensure_rust() {
 
 # ensure_node: Node 20 or newer with npm.
 ensure_node() {
-  command -v node >/dev/null && command -v npm >/dev/null ||
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     die "Node 20 or newer with npm is needed and was not found"
+  fi
   node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
     die "Node 20 or newer is needed; this is $(node --version)"
 }

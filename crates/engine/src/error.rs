@@ -51,6 +51,14 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A device could not be served.
+    #[error("The disk {serial:?} cannot be served")]
+    Disk {
+        /// `DiskSpec::serial`.
+        serial: String,
+        /// What is wrong.
+        source: virtio::DeviceError,
+    },
     /// The engine's program could not be started.
     #[error("Cannot start {program}")]
     Spawn {

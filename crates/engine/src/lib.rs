@@ -16,7 +16,10 @@ pub mod probe;
 
 mod error;
 mod exit;
+mod host_memory;
+mod qemu;
 mod spec;
+mod sys;
 mod vm;
 
 pub use error::{ControlError, SpecError, StartError};

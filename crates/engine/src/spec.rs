@@ -1,6 +1,9 @@
 //! What a machine is to be: the engine-neutral description, checked once.
 
 use std::fs::File;
+use std::sync::Arc;
+
+use blockcow::Disk;
 
 use crate::error::SpecError;
 
@@ -31,11 +34,12 @@ pub struct DiskSpec {
     /// What the guest reads in /sys/block/vdX/serial: 1 to 20 letters, digits, dots, dashes and
     /// underscores (virtio 1.2, 5.2.6: 20 bytes).
     pub serial: String,
+    /// What is on it.
+    pub disk: Arc<Disk>,
 }
 
 impl VmSpec {
-    /// Most virtual processors; beyond it QEMU's `qboot` table and the guest's APIC identifiers
-    /// are untested.
+    /// Most virtual processors: what our kernel is built for (`CONFIG_NR_CPUS`).
     pub const MAX_CPUS: u32 = 64;
     /// Least memory: our kernel and init do not come up in less.
     pub const MIN_MEMORY_MIB: u32 = 64;

@@ -3,27 +3,61 @@
 use tokio::net::UnixStream;
 
 use crate::error::{ControlError, StartError};
+use crate::exit::Exit;
 use crate::probe::EngineKind;
-use crate::{Exit, VmSpec};
+use crate::spec::VmSpec;
+use crate::sys::tsc;
+use crate::{host_memory, qemu};
 
-/// A running virtual machine. Dropping it kills the engine and frees everything.
+/// A running virtual machine. Dropping it kills the engine, waits for its process to be gone
+/// (some ten milliseconds; 5 s at most, for a process that hangs inside the host's kernel), and
+/// frees everything.
 #[derive(Debug)]
 pub struct Vm {
+    machine: Machine,
     control: Option<UnixStream>,
     console: Option<UnixStream>,
+    warnings: Vec<String>,
 }
 
-/// Starts a machine. Must be called inside a tokio runtime with I/O and time enabled.
+/// One variant an engine; krun comes beside it.
+#[derive(Debug)]
+enum Machine {
+    Qemu(qemu::Machine),
+}
+
+/// Starts a machine; the guest runs when this returns. May be called on any thread of a tokio
+/// runtime that has I/O and time enabled, and dropped at any time, which leaves nothing behind.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left behind.
 pub async fn start(kind: EngineKind, spec: VmSpec) -> Result<Vm, StartError> {
+    tsc::begin();
     spec.check()?;
-    Err(StartError::EngineNotBuilt(kind))
+    let warnings = host_memory::check(spec.memory_mib)?.into_iter().collect();
+    match kind {
+        EngineKind::Krun => Err(StartError::EngineNotBuilt(kind)),
+        EngineKind::Qemu => {
+            let (machine, ports) = qemu::Machine::start(spec).await?;
+            Ok(Vm {
+                machine: Machine::Qemu(machine),
+                control: Some(asynchronous(ports.control)?),
+                console: Some(asynchronous(ports.console)?),
+                warnings,
+            })
+        }
+    }
+}
+
+fn asynchronous(socket: std::os::unix::net::UnixStream) -> Result<UnixStream, StartError> {
+    let resource = |source| StartError::Resource { what: "a port", source };
+    socket.set_nonblocking(true).map_err(resource)?;
+    UnixStream::from_std(socket).map_err(resource)
 }
 
 impl Vm {
-    /// The host end of the control port.
+    /// The host end of the control port: what the guest writes to the port, and what it reads.
+    /// The guest may open and close its end; this one stays.
     ///
     /// # Panics
     /// When it was taken before.
@@ -31,7 +65,9 @@ impl Vm {
         self.control.take().expect("the control port is taken once")
     }
 
-    /// What the guest's kernel console prints. Nothing is to be written to it.
+    /// What the guest's kernel console prints, hostile bytes; end of file when the engine is gone.
+    /// Nothing is to be written to it. It must be read: a full socket makes each character that
+    /// the guest prints wait.
     ///
     /// # Panics
     /// When it was taken before.
@@ -41,40 +77,49 @@ impl Vm {
 
     /// One line for people: the engine, its version and what confines it.
     pub fn detail(&self) -> String {
-        String::new()
+        let Machine::Qemu(machine) = &self.machine;
+        machine.detail()
     }
 
     /// What the user should know although the machine runs; one sentence each.
     pub fn warnings(&self) -> &[String] {
-        &[]
+        &self.warnings
     }
 
-    /// Process of the engine, where it has one of its own.
+    /// The engine's process, where it has one of its own.
     pub fn process_id(&self) -> Option<u32> {
-        None
+        let Machine::Qemu(machine) = &self.machine;
+        machine.process_id()
     }
 
-    /// Waits until the engine has ended. Can be called again, and dropped at any time.
+    /// Waits until the engine has ended and is reaped. May be called again, and dropped at any
+    /// time.
     pub async fn wait(&mut self) -> Exit {
-        std::future::pending().await
+        let Machine::Qemu(machine) = &mut self.machine;
+        machine.wait().await
     }
 
-    /// Ends the engine at once. Can be called again; `wait` tells when it is gone.
-    pub fn kill(&self) {}
+    /// Sends the engine SIGKILL. May be called again; `wait` tells when it is gone.
+    pub fn kill(&self) {
+        let Machine::Qemu(machine) = &self.machine;
+        machine.kill();
+    }
 
     /// Stops the guest's processors.
     ///
     /// # Errors
-    /// [`ControlError`] when the engine does not do it.
+    /// [`ControlError`] when the engine does not do it within 5 s.
     pub async fn pause(&self) -> Result<(), ControlError> {
-        Err(ControlError::Gone)
+        let Machine::Qemu(machine) = &self.machine;
+        machine.pause().await
     }
 
-    /// Lets the guest's processors go on.
+    /// Lets the guest's processors go on. The guest's clock has stood still meanwhile.
     ///
     /// # Errors
-    /// [`ControlError`] when the engine does not do it.
+    /// [`ControlError`] when the engine does not do it within 5 s.
     pub async fn resume(&self) -> Result<(), ControlError> {
-        Err(ControlError::Gone)
+        let Machine::Qemu(machine) = &self.machine;
+        machine.resume().await
     }
 }

@@ -9,7 +9,15 @@
 pub mod status;
 
 /// Node program to sandbox-host (`proto/lanebox/v1`).
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    clippy::nursery,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("lanebox.v1");
 }
@@ -17,7 +25,15 @@ pub mod v1 {
 /// Sandbox-host to sandbox-init (`proto/lanebox/guest/v1`).
 pub mod guest {
     /// Version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction,
+        clippy::nursery,
+        reason = "generated code"
+    )]
     pub mod v1 {
         tonic::include_proto!("lanebox.guest.v1");
     }

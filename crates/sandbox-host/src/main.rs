@@ -1,2 +1,92 @@
-//! Placeholder.
-fn main() {}
+//! Starts the helper: confines the process, then serves its one client. See the library.
+
+use std::error::Error;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use nix::sys::signal::Signal;
+use sandbox_host::args::Args;
+use sandbox_host::debug::DebugSocket;
+use sandbox_host::lane::RealEngine;
+use sandbox_host::limits::BLOCKING_THREADS;
+use sandbox_host::server::{self, Finish};
+use sandbox_host::signals::Signals;
+use sandbox_host::{confine, logging};
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+const SIGNALLED: u8 = 128;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let connection = match confine::begin() {
+        Ok(connection) => connection,
+        Err(error) => return fail(&error, USAGE),
+    };
+    let log = match logging::begin() {
+        Ok(log) => log,
+        Err(error) => return fail(&error, USAGE),
+    };
+    let code = serve(connection, args.debug_socket);
+    drop(log);
+    code
+}
+
+fn serve(connection: UnixStream, debug_socket: Option<PathBuf>) -> ExitCode {
+    // One thread, the process's first: the engine dies with the thread that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, FAILURE),
+    };
+    let code = runtime.block_on(async {
+        match run(connection, debug_socket).await {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(signal)) => {
+                ExitCode::from(SIGNALLED.saturating_add(u8::try_from(signal as i32).unwrap_or(0)))
+            }
+            Err((error, code)) => fail(&*error, code),
+        }
+    });
+    // A thread that hashes a file gives up soon, and need not be waited for.
+    runtime.shutdown_background();
+    code
+}
+
+type Failure = (Box<dyn Error>, u8);
+
+/// Serves; returns the signal that ended it, if one did.
+async fn run(connection: UnixStream, debug: Option<PathBuf>) -> Result<Option<Signal>, Failure> {
+    let failed = |error: Box<dyn Error>| (error, FAILURE);
+    let mut signals = Signals::catch().map_err(|error| failed(error.into()))?;
+    let debug = debug.map(|path| DebugSocket::bind(&path)).transpose();
+    let debug = debug.map_err(|error| (error.into(), USAGE))?;
+    let connection =
+        tokio::net::UnixStream::from_std(connection).map_err(|error| failed(error.into()))?;
+    let mut caught = None;
+    let told = async { caught = Some(signals.first().await) };
+    let finish = server::run(connection, debug, Arc::new(RealEngine), told).await;
+    match finish.map_err(|error| failed(error.into()))? {
+        Finish::ClientLeft => Ok(None),
+        Finish::Told => Ok(caught),
+    }
+}
+
+/// Prints the chain of an error once.
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    eprintln!("sandbox-host: {text}");
+    ExitCode::from(code)
+}

@@ -2,12 +2,15 @@
 
 import assert from "node:assert/strict";
 import {
+  closeSync,
   copyFileSync,
+  cpSync,
   mkdtempSync,
   openSync,
   readFileSync,
   rmSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +18,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { defineSandbox, rootfs, SandboxError, type Vm } from "lanebox";
-import { imageFile, sha256 } from "./support/artifacts.js";
+import { artifacts, imageFile, sha256 } from "./support/artifacts.js";
 import { BUSYBOX, boot, engineUnderTest, isolation, sandbox, shell } from "./support/lane.js";
 import { descendants, engines, eventually, helpers, openDescriptors } from "./support/processes.js";
 
@@ -34,7 +37,7 @@ describe("a booted lane", () => {
 
   test("is an ordinary Linux with its own kernel", async () => {
     assert.match(await shell(vm, "uname -sr"), /^Linux 6\.1\./);
-    assert.equal(await shell(vm, "cat /proc/1/comm"), "sandbox-init".slice(0, 15));
+    assert.equal(await shell(vm, "cat /proc/1/comm"), "init");
     for (const path of [
       "/dev/null",
       "/dev/zero",
@@ -273,6 +276,7 @@ describe("a boot that cannot succeed", () => {
     const patch = (offset: number, bytes: Buffer) => (path: string) => {
       const fd = openSync(path, "r+");
       writeSync(fd, bytes, 0, bytes.length, offset);
+      closeSync(fd);
     };
     const magic = await copied("magic.qcow2", patch(0, Buffer.from("NOPE")));
     await refused(
@@ -291,7 +295,6 @@ describe("a boot that cannot succeed", () => {
   test("an image without a filesystem fails in the step that mounts it", async () => {
     const path = join(folder, "empty.raw");
     const bytes = Buffer.alloc(1 << 20);
-    const { writeFileSync } = await import("node:fs");
     writeFileSync(path, bytes);
     await assert.rejects(bootImage(path, sha256(bytes), bytes.length, "raw"), (error) => {
       assert.ok(error instanceof SandboxError);
@@ -300,6 +303,36 @@ describe("a boot that cannot succeed", () => {
       assert.equal(error.errno, "EINVAL");
       return true;
     });
+  });
+
+  /** A copy of the artifacts whose kernel and initramfs can be taken away or damaged. */
+  const damagedArtifacts = (name: string, change: (helperPackage: string) => void) => {
+    const copy = join(folder, name);
+    cpSync(artifacts, copy, { recursive: true, dereference: true });
+    change(join(copy, "linux-x64-gnu"));
+    return copy;
+  };
+  const bootFrom = async (copy: string) => {
+    const before = process.env.LANEBOX_ARTIFACTS;
+    process.env.LANEBOX_ARTIFACTS = copy;
+    try {
+      return await sandbox().boot();
+    } finally {
+      if (before === undefined) delete process.env.LANEBOX_ARTIFACTS;
+      else process.env.LANEBOX_ARTIFACTS = before;
+    }
+  };
+
+  test("a kernel that is not there, or a damaged initramfs", async () => {
+    const without = damagedArtifacts("no-kernel", (path) => rmSync(join(path, "vmlinux")));
+    await refused(() => bootFrom(without), "artifact-missing", /vmlinux/);
+    const damaged = damagedArtifacts("bad-initramfs", (path) => {
+      const fd = openSync(join(path, "initramfs.cpio"), "r+");
+      writeSync(fd, Buffer.from("damage"), 0, 6, 4096);
+      closeSync(fd);
+    });
+    await refused(() => bootFrom(damaged), "artifact-invalid", /initramfs/);
+    await refused(() => bootFrom(join(folder, "nowhere")), "invalid-argument", /nowhere/);
   });
 
   test("a cwd that does not exist", async () => {

@@ -17,7 +17,7 @@ describe("debian:12", () => {
       assert.match(await shell(vm, "git --version"), /^git version 2\./);
       assert.match(await shell(vm, "curl --version | head -n 1"), /^curl /);
       await shell(vm, "test -s /etc/ssl/certs/ca-certificates.crt");
-      assert.equal(await shell(vm, "getent hosts sandbox | awk '{print $2}'"), "sandbox");
+      assert.match(await shell(vm, "getent ahosts sandbox"), /^(127\.|::1)/);
       await shell(
         vm,
         "cd /tmp && git init -q r && cd r && git config user.email a@b && git config user.name n && echo x > f && git add f && git commit -qm m && git log --oneline | grep -q m",

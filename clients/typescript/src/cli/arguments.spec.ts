@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseCommand, UsageError } from "./arguments.js";
+
+test("run has its defaults and takes everything after --", () => {
+  assert.deepEqual(parseCommand(["run", "--", "sh", "-c", "--image", "--", "x"]), {
+    name: "run",
+    image: "debian:12",
+    cpus: undefined,
+    memoryMiB: undefined,
+    env: {},
+    timeoutMs: undefined,
+    isolation: undefined,
+    command: "sh",
+    args: ["-c", "--image", "--", "x"],
+  });
+});
+
+test("run takes its options", () => {
+  const given = [
+    "--image",
+    "busybox:1.35",
+    "--cpus=2",
+    "--memory",
+    "300",
+    "--env",
+    "A=b=c",
+    "-e",
+    "B=",
+  ];
+  const more = ["--timeout", "1.5", "--isolation", "emulated"];
+  assert.deepEqual(parseCommand(["run", ...given, ...more, "--", "true"]), {
+    name: "run",
+    image: "busybox:1.35",
+    cpus: 2,
+    memoryMiB: 300,
+    env: { A: "b=c", B: "" },
+    timeoutMs: 1500,
+    isolation: "emulated",
+    command: "true",
+    args: [],
+  });
+});
+
+test("doctor, images, help and version", () => {
+  assert.deepEqual(parseCommand(["doctor"]), { name: "doctor", json: false, isolation: undefined });
+  assert.deepEqual(parseCommand(["doctor", "--json", "--isolation", "hardware"]), {
+    name: "doctor",
+    json: true,
+    isolation: "hardware",
+  });
+  assert.deepEqual(parseCommand(["images", "--json"]), { name: "images", json: true });
+  for (const help of [
+    ["--help"],
+    ["-h"],
+    ["help"],
+    ["run", "--help"],
+    ["doctor", "-h"],
+    ["images", "--help"],
+  ]) {
+    assert.deepEqual(parseCommand(help), { name: "help" });
+  }
+  assert.deepEqual(parseCommand(["--version"]), { name: "version" });
+});
+
+const wrong: [string[], RegExp][] = [
+  [[], /command is missing/],
+  [["walk"], /unknown command 'walk'/],
+  [["--colour"], /unknown option '--colour'/],
+  [["run"], /command is missing/],
+  [["run", "--"], /command is missing/],
+  [["run", "--colour", "--", "true"], /--colour/],
+  [["run", "true"], /true/],
+  [["run", "--cpus", "none", "--", "true"], /--cpus: .*'none'/],
+  [["run", "--cpus", "", "--", "true"], /--cpus/],
+  [["run", "--cpus", "1.5", "--", "true"], /--cpus/],
+  [["run", "--cpus", "0x2", "--", "true"], /--cpus/],
+  [["run", "--cpus", "65", "--", "true"], /--cpus/],
+  [["run", "--cpus", "--", "true"], /--cpus/],
+  [["run", "--memory", "64", "--", "true"], /--memory/],
+  [["run", "--image", "debian", "--", "true"], /--image/],
+  [["run", "--image", "debian:latest", "--", "true"], /moving aliases/],
+  [["run", "--env", "NOVALUE", "--", "true"], /--env: .*'NOVALUE'/],
+  [["run", "--env", "=x", "--", "true"], /--env/],
+  [["run", "--timeout", "0", "--", "true"], /--timeout/],
+  [["run", "--timeout", "soon", "--", "true"], /--timeout: .*'soon'/],
+  [["run", "--timeout", "2147484", "--", "true"], /--timeout/],
+  [["run", "--isolation", "none", "--", "true"], /--isolation: .*'none'/],
+  [["doctor", "extra"], /extra/],
+  [["images", "--isolation", "hardware"], /--isolation/],
+];
+
+for (const [argv, message] of wrong) {
+  test(`'lanebox ${argv.join(" ")}' is refused in one line that names it`, () => {
+    assert.throws(
+      () => parseCommand(argv),
+      (error) => {
+        assert(error instanceof UsageError, String(error));
+        assert.match(error.message, message);
+        assert(!error.message.includes("\n"));
+        return true;
+      },
+    );
+  });
+}

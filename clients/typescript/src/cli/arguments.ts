@@ -1,0 +1,156 @@
+// Arguments of the command line, checked once into a command. What is wrong is a UsageError, one
+// line that names it.
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import { imageName } from "../artifact-descriptor.js";
+import { SandboxError } from "../errors.js";
+import type { IsolationMinimum } from "../options.js";
+import { type Check, environment, integer, oneOf } from "../validate.js";
+
+/** The image that `run` takes when none is named. */
+export const DEFAULT_IMAGE = "debian:12";
+
+/** The command line makes no sense: exit status 2. */
+export class UsageError extends Error {}
+
+/** `lanebox run`. What is undefined has the library's default. */
+export interface RunCommand {
+  readonly name: "run";
+  readonly image: string;
+  readonly cpus: number | undefined;
+  readonly memoryMiB: number | undefined;
+  readonly env: Record<string, string>;
+  readonly timeoutMs: number | undefined;
+  readonly isolation: IsolationMinimum | undefined;
+  readonly command: string;
+  readonly args: readonly string[];
+}
+
+/** What the command line asks for. */
+export type Command =
+  | RunCommand
+  | {
+      readonly name: "doctor";
+      readonly json: boolean;
+      readonly isolation: IsolationMinimum | undefined;
+    }
+  | { readonly name: "images"; readonly json: boolean }
+  | { readonly name: "help" | "version" };
+
+const common = {
+  help: { type: "boolean", short: "h" },
+} as const;
+const runOptions = {
+  ...common,
+  image: { type: "string" },
+  cpus: { type: "string" },
+  memory: { type: "string" },
+  env: { type: "string", multiple: true, short: "e" },
+  timeout: { type: "string" },
+  isolation: { type: "string" },
+} as const;
+const isolation = oneOf("hardware", "emulated");
+
+/** Understands the arguments after the program's own name. */
+export function parseCommand(argv: readonly string[]): Command {
+  const [first, ...rest] = argv;
+  switch (first) {
+    case "run":
+      return parseRun(rest);
+    case "doctor": {
+      const options = {
+        ...common,
+        json: { type: "boolean" },
+        isolation: { type: "string" },
+      } as const;
+      const { values } = parse(rest, options);
+      if (values.help) return { name: "help" };
+      const minimum = checked("--isolation", values.isolation, isolation);
+      return { name: "doctor", json: values.json ?? false, isolation: minimum };
+    }
+    case "images": {
+      const { values } = parse(rest, { ...common, json: { type: "boolean" } } as const);
+      return values.help ? { name: "help" } : { name: "images", json: values.json ?? false };
+    }
+    case "--version":
+    case "-V":
+      return { name: "version" };
+    case "help":
+    case "--help":
+    case "-h":
+      return { name: "help" };
+    case undefined:
+      throw new UsageError("a command is missing: run, doctor or images");
+    default:
+      throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
+  }
+}
+
+function parseRun(argv: readonly string[]): Command {
+  const split = argv.indexOf("--");
+  const { values } = parse(split < 0 ? argv : argv.slice(0, split), runOptions);
+  if (values.help) return { name: "help" };
+  const [command, ...args] = split < 0 ? [] : argv.slice(split + 1);
+  if (command === undefined || command === "") {
+    throw new UsageError("a command is missing: lanebox run [OPTION…] -- COMMAND [ARGUMENT…]");
+  }
+  return {
+    name: "run",
+    image: checked("--image", values.image ?? DEFAULT_IMAGE, imageName) as string,
+    cpus: checked("--cpus", number(values.cpus), integer(1, 64)),
+    memoryMiB: checked("--memory", number(values.memory), integer(128, 1_048_576)),
+    env: variables(values.env ?? []),
+    timeoutMs: timeout(values.timeout),
+    isolation: checked("--isolation", values.isolation, isolation),
+    command,
+    args,
+  };
+}
+
+function parse<T extends NonNullable<ParseArgsConfig["options"]>>(
+  args: readonly string[],
+  options: T,
+) {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+  } catch (error) {
+    // Node's message goes on with advice in further sentences; the first names what is wrong.
+    const [sentence] = (error as Error).message.split(/\. |\n/);
+    throw new UsageError(`${sentence?.charAt(0).toLowerCase()}${sentence?.slice(1)}`);
+  }
+}
+
+function checked<T>(option: string, value: unknown, check: Check<T>): T | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return check(value, option);
+  } catch (error) {
+    if (error instanceof SandboxError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+/** Decimal digits as a number; anything else stays text, for the check to refuse by name. */
+function number(text: string | undefined): number | string | undefined {
+  return text !== undefined && /^\d{1,15}(\.\d{1,6})?$/.test(text) ? Number(text) : text;
+}
+
+function timeout(text: string | undefined): number | undefined {
+  const seconds = number(text);
+  if (seconds === undefined) return undefined;
+  const ms = typeof seconds === "number" ? Math.round(seconds * 1000) : Number.NaN;
+  if (!(ms >= 1 && ms < 2 ** 31)) {
+    throw new UsageError(
+      `--timeout: expected seconds, more than 0 and at most 2147483, got '${text}'`,
+    );
+  }
+  return ms;
+}
+
+function variables(given: readonly string[]): Record<string, string> {
+  const pairs = given.map((text) => {
+    const at = text.indexOf("=");
+    if (at < 1) throw new UsageError(`--env: expected NAME=VALUE, got '${text}'`);
+    return [text.slice(0, at), text.slice(at + 1)] as const;
+  });
+  return checked("--env", Object.fromEntries(pairs), environment) ?? {};
+}

@@ -1,0 +1,199 @@
+// The command line as a program, against the stand-in for the helper.
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { afterEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { FAKE_IMAGE, type Setup, setUp } from "../testing/harness.js";
+
+const main = fileURLToPath(new URL("./main.js", import.meta.url));
+const RUN = ["run", "--image", FAKE_IMAGE, "--"];
+let setup: Setup;
+
+afterEach(async () => {
+  for (let i = 0; i < 400 && setup.alive().length > 0; i++) await pause(10);
+  const left = setup.alive();
+  setup.remove();
+  assert.deepEqual(left, []);
+});
+
+interface Run {
+  readonly child: ChildProcess;
+  readonly out: () => string;
+  readonly err: () => string;
+  readonly status: Promise<number | null>;
+}
+
+function lanebox(args: readonly string[]): Run {
+  const child = spawn(process.execPath, [main, ...args], { stdio: "pipe" });
+  let out = "";
+  let err = "";
+  child.stdout?.setEncoding("utf8").on("data", (text) => {
+    out += text;
+  });
+  child.stderr?.setEncoding("utf8").on("data", (text) => {
+    err += text;
+  });
+  child.stdin?.on("error", () => undefined);
+  const status = once(child, "close").then(([code]) => code as number | null);
+  return { child, out: () => out, err: () => err, status };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await pause(5);
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+test("run passes stdin, stdout, stderr and the exit status", async () => {
+  setup = setUp();
+  const cat = lanebox([...RUN, "cat"]);
+  cat.child.stdin?.write("one ");
+  await until(() => cat.out() === "one ");
+  cat.child.stdin?.end("two");
+  assert.equal(await cat.status, 0);
+  assert.equal(cat.out(), "one two");
+  const echo = lanebox([...RUN, "echo", "-n", "--", "x"]);
+  assert.equal(await echo.status, 0);
+  assert.equal(echo.out(), "-n -- x\n");
+  assert.equal(echo.err(), "noted\n");
+  const deaf = lanebox([...RUN, "deaf"]); // its stdin stays open
+  assert.equal(await deaf.status, 3);
+});
+
+test("run has the status of a shell for signals, timeouts and missing commands", async () => {
+  setup = setUp();
+  assert.equal(await lanebox([...RUN, "killed"]).status, 137);
+  assert.equal(await lanebox([...RUN, "slow"]).status, 124);
+  const missing = lanebox([...RUN, "nonesuch"]);
+  assert.equal(await missing.status, 127);
+  assert.match(missing.err(), /nonesuch/);
+  assert.equal(await lanebox([...RUN, "locked"]).status, 126);
+});
+
+test("failures of Lanebox are 125 with message and remedy and without a stack", async () => {
+  setup = setUp({ boot: "refuse" });
+  const refused = lanebox([...RUN, "echo"]);
+  assert.equal(await refused.status, 125);
+  assert.equal(refused.err(), "lanebox: There is no /dev/kvm\nLoad the kvm module\n");
+  const missing = lanebox(["run", "--image", "nosuch:1", "--", "echo"]);
+  assert.equal(await missing.status, 125);
+  assert.match(missing.err(), /nosuch:1/);
+  assert.doesNotMatch(missing.err(), / at .*js/);
+});
+
+test("wrong arguments are 2 in one line", async () => {
+  setup = setUp();
+  const wrong = lanebox(["walk"]);
+  assert.equal(await wrong.status, 2);
+  assert.match(wrong.err(), /^lanebox: unknown command 'walk'.*\n$/);
+});
+
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const) {
+  test(`${signal} ends the guest's process, then the VM, with ${status}`, async () => {
+    setup = setUp();
+    const run = lanebox([...RUN, "hang"]);
+    await until(() => run.out() === "here\n");
+    run.child.kill(signal);
+    assert.equal(await run.status, status);
+    const notes = setup.notes();
+    const order = ["signal 42 SIGTERM", "signal 42 SIGKILL", "run cancelled", "shutdown 4000"];
+    assert.deepEqual(
+      notes.filter((line) => order.includes(line)),
+      order,
+    );
+    assert.equal(run.err(), "");
+  });
+}
+
+test("Ctrl-C during the boot leaves nothing", async () => {
+  setup = setUp({ boot: "hang" });
+  const run = lanebox([...RUN, "echo"]);
+  await setup.noted("boot sandbox 1 512 {}");
+  run.child.kill("SIGINT");
+  assert.equal(await run.status, 130);
+  assert.equal(run.err(), "");
+});
+
+test("a second Ctrl-C kills at once, whatever hangs", async () => {
+  setup = setUp({ shutdown: "hang", immortal: true });
+  const run = lanebox([...RUN, "hang"]);
+  await until(() => run.out() === "here\n");
+  run.child.kill("SIGINT");
+  await setup.noted("signal 42 SIGTERM");
+  run.child.kill("SIGINT");
+  assert.equal(await run.status, 130);
+  assert(!setup.notes().includes("signal 42 SIGKILL"));
+});
+
+test("a reader that goes away ends the run quietly", async () => {
+  setup = setUp();
+  const run = lanebox([...RUN, "flood", "100000"]);
+  run.child.stdout?.once("data", () => run.child.stdout?.destroy());
+  assert.equal(await run.status, 141);
+  assert.equal(run.err(), "");
+});
+
+test("a reader that does not read stops the run, and a signal still ends it", async () => {
+  setup = setUp();
+  const run = lanebox([...RUN, "flood", "100000"]);
+  run.child.stdout?.pause();
+  await until(() => setup.notes().some((line) => line.startsWith("boot")));
+  await pause(500);
+  run.child.kill("SIGTERM");
+  const [status] = await once(run.child, "exit");
+  run.child.stdout?.destroy();
+  assert.equal(status, 143);
+});
+
+test("doctor tells what was found, and ends by whether a VM can be booted", async () => {
+  setup = setUp();
+  const good = lanebox(["doctor", "--json", "--isolation", "emulated"]);
+  assert.equal(await good.status, 0);
+  const report = JSON.parse(good.out());
+  assert.equal(report.canBoot, true);
+  assert.equal(report.versions.host, "0.0.0-fake");
+  assert.deepEqual(
+    report.engines.map(({ engine, isolation, code }: Record<string, string>) => [
+      engine,
+      isolation,
+      code,
+    ]),
+    [
+      ["krun", "hardware", "no-device"],
+      ["qemu", "emulated", "ok"],
+    ],
+  );
+  const strict = lanebox(["doctor", "--isolation", "hardware"]);
+  assert.equal(await strict.status, 1);
+  assert.match(strict.out(), /Load the kvm module/);
+  assert.match(strict.out(), /--isolation emulated/);
+  assert.match(strict.out(), /No VM can be booted here/);
+});
+
+test("images lists what is found, for people and for programs", async () => {
+  setup = setUp();
+  const text = lanebox(["images"]);
+  assert.equal(await text.status, 0);
+  assert.match(text.out(), /^NAME .*\n(.*\n)*fake:1\.0 /);
+  const json = lanebox(["images", "--json"]);
+  assert.equal(await json.status, 0);
+  const fake = JSON.parse(json.out()).find(({ name }: { name: string }) => name === FAKE_IMAGE);
+  assert.match(fake.path, /image-fake\/rootfs\.raw$/);
+});
+
+test("help and version", async () => {
+  setup = setUp();
+  const help = lanebox(["--help"]);
+  assert.equal(await help.status, 0);
+  assert.match(help.out(), /run.*doctor.*images/s);
+  const version = lanebox(["--version"]);
+  assert.equal(await version.status, 0);
+  assert.match(version.out(), /^\d+\.\d+\.\d+\n$/);
+});

@@ -1,0 +1,13 @@
+// What users see. Nothing else of this package is public.
+export type { Architecture, ImageFact } from "./artifact-descriptor.js";
+export type { ConsoleCallback } from "./console.js";
+export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
+export type { ClosedReason, VmEvent, VmState } from "./events.js";
+export type { ExecOptions, ExecResult } from "./exec-options.js";
+export { fs } from "./fs.js";
+export { network } from "./network.js";
+export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
+export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
+export { defineSandbox, type Sandbox } from "./sandbox.js";
+export type { StdinSource } from "./stdin.js";
+export type { Isolation, Vm, VmEnd } from "./vm.js";

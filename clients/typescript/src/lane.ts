@@ -1,0 +1,246 @@
+// One lane: a helper, the connection to it, its Watch stream, and how all of that ends.
+//
+//   start ──► boot ──► running ──► ended
+//     │         │         ├─ close(): Shutdown, then as below
+//     │         │         └─ Exited, or the connection or the helper is gone
+//     └─────────┴────────────► the connection is closed, the helper waited for, killed if it stays
+//
+// `ended` resolves once, when the helper process is gone. Nothing here rejects but the calls
+// themselves, and each of those ends by then at the latest.
+import { onAbort } from "./abort.js";
+import { Connection } from "./connection.js";
+import { type ConsoleCallback, GuestConsole } from "./console.js";
+import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
+import { AbortError, SandboxError } from "./errors.js";
+import { EventHub } from "./events.js";
+import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
+import { Helper } from "./helper.js";
+import { deferred, within } from "./wait.js";
+import { type LaneEnd, Watch } from "./watch.js";
+
+/** What waits are bounded by, in milliseconds. Tests use shorter ones. */
+export const limits = {
+  /** The whole boot. The helper's own limit is 60 s; this is for a helper that hangs. */
+  bootMs: 75_000,
+  /** The probe. */
+  probeMs: 20_000,
+  /** What a guest gets to stop in; then the helper kills it. */
+  shutdownMs: 4_000,
+  /** The whole `close`; then the helper is killed. */
+  closeMs: 5_000,
+  /** What open calls get to end in once the VM has ended. */
+  finishMs: 250,
+  /** What a helper gets to exit in once its connection is closed. */
+  exitMs: 2_000,
+};
+
+/** How a lane's helper is started. */
+export interface LaneOptions {
+  /** Absolute path of sandbox-host. */
+  readonly helperPath: string;
+  /** Absolute path of a debug socket that the helper shall open. */
+  readonly debugSocket?: string | undefined;
+  /** Gets the text of the guest's console. */
+  readonly console?: ConsoleCallback | undefined;
+}
+
+/** A helper and its VM. */
+export class Lane {
+  readonly events = new EventHub();
+  /** Resolves when everything of this lane is gone; never rejects. */
+  readonly ended: Promise<LaneEnd>;
+  readonly #helper: Helper;
+  readonly #connection: Connection;
+  readonly #console: GuestConsole;
+  readonly #watch: Watch;
+  readonly #ending = deferred<void>();
+  readonly #closed = new AbortController();
+  #closing: Promise<void> | undefined;
+  #end: LaneEnd | undefined;
+  #booted = false;
+
+  private constructor(helper: Helper, console: ConsoleCallback | undefined) {
+    this.#helper = helper;
+    this.#connection = new Connection(helper.socket);
+    this.#console = new GuestConsole(console, this.events);
+    this.#watch = new Watch(this.#connection, this.#console, this.events);
+    const signs = [this.#watch.done, this.#connection.lost, helper.exited, this.#ending.promise];
+    this.ended = Promise.race(signs).then(() => this.#finish());
+  }
+
+  /** Starts a helper. The caller must see to it that `boot`, `abandon` or `close` ends it. */
+  static async start(options: LaneOptions): Promise<Lane> {
+    const helper = await Helper.start(options.helperPath, options.debugSocket);
+    return new Lane(helper, options.console);
+  }
+
+  /** What the helper finds of the engines. */
+  async probe(): Promise<ProbeResponse> {
+    return this.#call(() => this.#connection.sandbox.probe({}, { timeoutMs: limits.probeMs }));
+  }
+
+  /** Brings the VM up. When that fails or is aborted, the helper is gone before this rejects. */
+  async boot(request: BootRequest, signal: AbortSignal | undefined): Promise<BootResponse> {
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const options = { timeoutMs: limits.bootMs, signal: call.signal };
+    try {
+      const response = await this.#connection.sandbox.boot(request, options);
+      signal?.throwIfAborted();
+      this.#booted = true;
+      return response;
+    } catch (cause) {
+      const error = signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
+      await this.abandon();
+      throw error;
+    } finally {
+      deaf();
+    }
+  }
+
+  /**
+   * Makes a call to the processes of the guest; what it throws is an error for the user, or, once
+   * the caller has aborted `signal`, whatever comes, at once.
+   */
+  async *stream<T>(
+    open: (processes: Connection["process"], signal: AbortSignal) => AsyncIterable<T>,
+    signal: AbortSignal,
+  ): AsyncGenerator<T, void> {
+    this.#refuseWhenOver();
+    try {
+      yield* open(this.#connection.process, signal);
+    } catch (error) {
+      throw signal.aborted ? error : await this.#explain(error);
+    }
+  }
+
+  /** Sends a signal, such as "SIGTERM", to a process group of the guest. */
+  async signalProcess(pid: number, signal: string): Promise<void> {
+    await this.#call(() => this.#connection.process.signal({ pid, signal }));
+  }
+
+  /** Shuts the guest down and returns when the helper is gone: within 5 s, killing it if need be. Never rejects. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    this.#closed.abort();
+    return this.#closing;
+  }
+
+  /** Fires when `close` is called. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /** Ends everything without asking the guest. Never rejects. */
+  async abandon(): Promise<void> {
+    this.#closing ??= this.ended.then(() => undefined);
+    this.#connection.destroy();
+    this.#ending.resolve();
+    await this.ended;
+  }
+
+  /** Kills the helper, and with it the VM, now. */
+  kill(): void {
+    this.#helper.kill();
+  }
+
+  async #call<T>(make: () => Promise<T>): Promise<T> {
+    this.#refuseWhenOver();
+    try {
+      return await make();
+    } catch (error) {
+      throw await this.#explain(error);
+    }
+  }
+
+  #refuseWhenOver(): void {
+    if (this.#closing !== undefined) throw closedError();
+    if (this.#end !== undefined) throw this.#exitedError(this.#end);
+  }
+
+  /** The error for the user. A connection that breaks is explained by how the helper ended. */
+  async #explain(error: unknown): Promise<SandboxError> {
+    const detail = errorDetail(error);
+    const known = detail && fromDetail(detail, this.#console.tail);
+    if (known !== undefined && known.code !== "sandbox-exited") return known;
+    const over =
+      known !== undefined ||
+      this.#connection.isLost ||
+      (await within(this.#ending.promise, limits.finishMs));
+    if (this.#closing !== undefined && over) return closedError();
+    if (known !== undefined) return known;
+    return over ? this.#exitedError(await this.ended) : fromStatus(error, this.#step);
+  }
+
+  /** The boot step that is under way; undefined once the VM runs. */
+  get #step(): string | undefined {
+    return this.#booted ? undefined : this.#watch.step;
+  }
+
+  #exitedError(end: LaneEnd): SandboxError {
+    const { consoleTail } = end;
+    const step = this.#step;
+    const when = step ? ` during the boot step ${step}` : "";
+    const message = `The sandbox has ended${when} (${end.reason}): ${end.message}`;
+    const details = { step, consoleTail };
+    return new SandboxError("sandbox-exited", withShownConsole(message, consoleTail), details);
+  }
+
+  async #close(): Promise<void> {
+    const deadline = performance.now() + limits.closeMs;
+    const left = () => deadline - performance.now();
+    await within(Promise.race([this.#shutdown(), this.ended]), limits.shutdownMs + limits.finishMs);
+    this.#ending.resolve();
+    if (await within(this.ended, left())) return;
+    this.#helper.kill();
+    await this.ended; // bounded: see #finish
+  }
+
+  async #shutdown(): Promise<void> {
+    const deadlineMs = limits.shutdownMs;
+    const { exited } = await this.#connection.sandbox.shutdown({ deadlineMs });
+    if (exited !== undefined) this.#watch.noteExited(exited);
+  }
+
+  /** Runs once, when any part of the lane has ended: takes down the rest. */
+  async #finish(): Promise<LaneEnd> {
+    this.#ending.resolve();
+    this.#connection.finish();
+    await within(Promise.all([this.#connection.lost, this.#watch.done]), limits.finishMs);
+    this.#connection.destroy();
+    await this.#helper.stop(limits.exitMs);
+    await within(this.#watch.done, limits.finishMs);
+    const end = this.#watch.exited ?? (await this.#helperEnd());
+    this.#end = end;
+    const { consoleTail: _, ...event } = end;
+    this.events.emit({ type: "exited", at: Date.now(), ...event });
+    this.events.end();
+    return end;
+  }
+
+  /** How the lane ended when the helper did not say. */
+  async #helperEnd(): Promise<LaneEnd> {
+    const asked = this.#closing !== undefined;
+    const exit = (await within(this.#helper.exited, 0)) ? await this.#helper.exited : undefined;
+    const consoleTail = this.#console.tail;
+    const how = exit?.signal
+      ? `was ended by ${exit.signal}`
+      : `exited with status ${exit?.exitCode ?? "unknown"}`;
+    const words = this.#helper.lastWords();
+    const broken =
+      this.#watch.failure === undefined ? "" : ` (its event stream: ${this.#watch.failure})`;
+    const message = `The helper sandbox-host ${how}${broken}${words === "" ? "" : `; it said:\n${words}`}`;
+    return {
+      reason: !asked ? "helper-exited" : exit?.exitCode === 0 ? "closed" : "killed",
+      message,
+      ...(exit?.exitCode == null ? {} : { exitCode: exit.exitCode }),
+      ...(exit?.signal == null ? {} : { signal: exit.signal }),
+      consoleTail,
+    };
+  }
+}
+
+/** What a call rejects with once the lane is being closed. */
+export function closedError(): SandboxError {
+  return new SandboxError("sandbox-closed", "The sandbox has been closed");
+}

@@ -1,0 +1,142 @@
+// The options of defineSandbox and boot, and their checks.
+import type { ConsoleCallback } from "./console.js";
+import { notSupported } from "./errors.js";
+import { type RootfsImage, rootfsImage } from "./rootfs.js";
+import {
+  abortSignal,
+  absolutePath,
+  type Check,
+  callback,
+  environment,
+  hostname,
+  integer,
+  invalid,
+  object,
+  oneOf,
+  optional,
+  withDefault,
+} from "./validate.js";
+
+/** How the guest must be kept apart from the host, at least. */
+export type IsolationMinimum = "hardware" | "emulated";
+
+/** What defines a sandbox. */
+export interface SandboxOptions {
+  /** The root filesystem, from `rootfs.builtIn` or `rootfs.image`. */
+  readonly rootfs: RootfsImage;
+  /** Size of the machine. */
+  readonly resources?:
+    | {
+        /** Virtual processors, 1 to 64. Default: 1. */
+        readonly cpus?: number | undefined;
+        /** Memory in MiB, 128 to 1048576. Default: 512. */
+        readonly memoryMiB?: number | undefined;
+      }
+    | undefined;
+  /** How the guest is kept apart from the host. Never downgraded silently. */
+  readonly isolation?:
+    | {
+        /**
+         * `"hardware"` (KVM or Hypervisor.framework) or `"emulated"` (also accepts software
+         * emulation, which is slower and no security boundary by QEMU's own account).
+         * Default: the environment variable `LANEBOX_MIN_ISOLATION`, else `"hardware"`.
+         */
+        readonly minimum?: IsolationMinimum | undefined;
+        /** The engine. Default: `"auto"`, the best that meets the minimum. */
+        readonly engine?: "auto" | "krun" | "qemu" | undefined;
+      }
+    | undefined;
+  /** Not in this version: anything but `undefined` is refused with `not-supported`. */
+  readonly network?: undefined;
+}
+
+/** What one boot is given. */
+export interface BootOptions {
+  /** Not in this version: anything but `undefined` and `{}` is refused with `not-supported`. */
+  readonly mounts?: Readonly<Record<string, never>> | undefined;
+  /** Working directory of processes that name none: absolute, in normal form; must exist in the guest. Default: `/`. */
+  readonly cwd?: string | undefined;
+  /** Name of the guest: RFC 1123 labels, 64 characters at most. Default: `sandbox`. */
+  readonly hostname?: string | undefined;
+  /** Variables of every process, over the guest's own PATH and HOME. Those that are `undefined` are left out. */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Aborting makes the boot reject with an `AbortError` and leaves nothing running. No effect after the boot. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Gets what the guest's kernel and init print, as text. It comes from the guest: it may hold
+   * anything. An error that this throws becomes a `warning` event.
+   */
+  readonly console?: ConsoleCallback | undefined;
+  /**
+   * Debugging aid: absolute path of a socket (mode 0600) that the helper opens with gRPC reflection.
+   * Whoever can open it can look into the VM and run commands in it.
+   */
+  readonly debugSocket?: string | undefined;
+}
+
+/** Checked definition. */
+export interface Definition {
+  readonly rootfs: RootfsImage;
+  readonly resources: { readonly cpus: number; readonly memoryMiB: number };
+  readonly isolation: {
+    readonly minimum: IsolationMinimum;
+    readonly engine: "auto" | "krun" | "qemu";
+  };
+}
+
+const isolationMinimum = oneOf("hardware", "emulated");
+
+/** The minimum that holds when none is given. Throws when `LANEBOX_MIN_ISOLATION` is garbage. */
+export function defaultMinimum(): IsolationMinimum {
+  const given = process.env["LANEBOX_MIN_ISOLATION"];
+  return given === undefined || given === ""
+    ? "hardware"
+    : isolationMinimum(given, "LANEBOX_MIN_ISOLATION");
+}
+
+/** The check of an option of a later version. */
+function later(what: string): Check<undefined> {
+  return (value, path) => {
+    if (value === undefined) return undefined;
+    throw notSupported(`${path} (${what})`);
+  };
+}
+
+const noMounts: Check<undefined> = (value, path) => {
+  if (value === undefined) return undefined;
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw invalid(path, "an object", value);
+  if (Object.keys(value).length > 0) throw notSupported(`${path} (mounts)`);
+  return undefined;
+};
+
+const sandboxOptions = object({
+  rootfs: rootfsImage,
+  resources: object({
+    cpus: withDefault(integer(1, 64), 1),
+    memoryMiB: withDefault(integer(128, 1_048_576), 512),
+  }),
+  isolation: object({
+    minimum: optional(isolationMinimum),
+    engine: withDefault(oneOf("auto", "krun", "qemu"), "auto"),
+  }),
+  network: later("network"),
+});
+
+/** The check of the options of `boot`. */
+export const checkBootOptions = object({
+  mounts: noMounts,
+  cwd: withDefault(absolutePath, "/"),
+  hostname: withDefault(hostname, "sandbox"),
+  env: withDefault(environment, {}),
+  signal: optional(abortSignal),
+  console: optional(callback<ConsoleCallback>()),
+  debugSocket: optional(absolutePath),
+});
+
+/** Checks the options of `defineSandbox`. */
+export function checkDefinition(given: unknown): Definition {
+  const { rootfs, resources, isolation } = sandboxOptions(given, "options");
+  const minimum = isolation.minimum ?? defaultMinimum();
+  return { rootfs, resources, isolation: { minimum, engine: isolation.engine } };
+}

@@ -1,0 +1,99 @@
+// A running VM, as the user holds it.
+import type { ClosedReason, VmEvent } from "./events.js";
+import { exec } from "./exec.js";
+import type { ExecOptions, ExecResult } from "./exec-options.js";
+import type { Lane } from "./lane.js";
+import { handled } from "./wait.js";
+
+/** How a guest is kept apart from the host. */
+export interface Isolation {
+  /** `"hardware"`: the processor's virtualization. `"emulated"`: a program that emulates a processor. */
+  readonly kind: "hardware" | "emulated";
+  /** What runs the VM. */
+  readonly engine: "krun" | "qemu";
+  /** One line for people: the engine's version and what confines it. */
+  readonly detail: string;
+}
+
+/** How a VM ended. */
+export interface VmEnd {
+  /** Why. */
+  readonly reason: ClosedReason;
+  /** Exit status of the engine (of the helper, for `helper-exited`), when it exited by itself. */
+  readonly exitCode?: number;
+  /** Name of the signal that ended it, such as `SIGKILL`. */
+  readonly signal?: string;
+}
+
+/** A running VM. Close it with {@link Vm.close}, or hold it with `await using`. */
+export class Vm implements AsyncDisposable {
+  /** How this guest is kept apart from the host. */
+  readonly isolation: Isolation;
+  /** Resolves when the VM and its helper are gone, for whatever reason. Never rejects. */
+  readonly closed: Promise<VmEnd>;
+  readonly #lane: Lane;
+
+  /** @internal */
+  constructor(lane: Lane, isolation: Isolation) {
+    this.#lane = lane;
+    this.isolation = isolation;
+    this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
+      reason,
+      ...(exitCode === undefined ? {} : { exitCode }),
+      ...(signal === undefined ? {} : { signal }),
+    }));
+  }
+
+  /**
+   * Runs a command in the guest and resolves when it has exited and its output is read. A background
+   * child that keeps the pipe open does not hold it back. Any number run side by side.
+   *
+   * A command that does not exist or cannot be executed resolves too, with `exitCode` 127 or 126 and
+   * what happened in `stderr`. Rejects with a {@link SandboxError}: `invalid-argument`,
+   * `process-not-started` (its directory, its user, no memory), `limit-exceeded`, `sandbox-exited`,
+   * `sandbox-closed`; or with an `AbortError` when `options.signal` fires.
+   *
+   * @param command a name looked up in PATH, or a path with a slash in it
+   * @param args arguments after the command's own name
+   */
+  exec(
+    command: string,
+    args?: readonly string[],
+    options?: ExecOptions & { readonly encoding?: "utf8" | undefined },
+  ): Promise<ExecResult>;
+  exec(
+    command: string,
+    args: readonly string[] | undefined,
+    options: ExecOptions & { readonly encoding: "buffer" },
+  ): Promise<ExecResult<Buffer>>;
+  exec(
+    command: string,
+    args?: readonly string[],
+    options?: ExecOptions,
+  ): Promise<ExecResult<string | Buffer>> {
+    return handled(exec(this.#lane, command, args, options));
+  }
+
+  /**
+   * What happens to the VM, until it has ended. A reader begins with the last events that were, 64
+   * at most; one that is too slow loses the oldest, and gets an `events-dropped` with their number.
+   */
+  events(): AsyncIterableIterator<VmEvent> {
+    return this.#lane.events.read();
+  }
+
+  /**
+   * Ends the guest's processes, flushes and unmounts its filesystems, and stops the VM. Resolves
+   * when all of it is gone: within 5 s, after which it is killed. Never rejects; can be called any
+   * number of times, and every call waits for the end. Calls that are under way reject with
+   * `sandbox-closed`.
+   */
+  close(): Promise<void> {
+    return this.#lane.close();
+  }
+
+  /** The same as {@link Vm.close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,7 @@
+//! System calls that no library wraps safely, and the time stamp counter. Everything unsafe of
+//! this crate is in here.
+
+pub(crate) mod child;
+pub(crate) mod kvm;
+pub(crate) mod pidfd;
+pub(crate) mod tsc;

@@ -1,0 +1,9 @@
+//! The QEMU engine against the real QEMU.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
+
+mod flat_kernel;
+mod lifecycle;
+mod linux;
+mod linux_guest;
+mod support;

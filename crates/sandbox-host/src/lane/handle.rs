@@ -1,0 +1,140 @@
+//! How the rest of the process talks to the lane's task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::probe::{EngineKind, Finding, IsolationKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::actor::Actor;
+use super::end::Ended;
+use super::journal::Journal;
+use crate::error::Error;
+use crate::guest::Guest;
+use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
+use crate::request::BootPlan;
+
+/// What was booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booted {
+    /// The engine that runs the VM.
+    pub engine: EngineKind,
+    /// The isolation in force.
+    pub isolation: IsolationKind,
+    /// One line for people.
+    pub detail: String,
+    /// Release of the guest's kernel.
+    pub kernel_release: String,
+}
+
+/// What the actor can be asked for.
+pub(super) enum Command {
+    /// Boot; dropping the receiver cancels.
+    Boot(Box<BootPlan>, oneshot::Sender<Result<Booted, Error>>),
+    /// Give the connection to the guest, if processes can run.
+    Guest(oneshot::Sender<Result<Guest, Error>>),
+    /// End the VM within this time; answered when it has ended.
+    Shutdown(Duration, oneshot::Sender<Arc<Ended>>),
+}
+
+/// Room for one `Run`; given back when dropped.
+#[derive(Debug)]
+pub struct RunPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// Room for one `Watch`; given back when dropped.
+#[derive(Debug)]
+pub struct WatchPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// The lane, for everybody but its own task. Clones are the same lane.
+#[derive(Clone)]
+pub struct Lane {
+    commands: mpsc::Sender<Command>,
+    journal: Arc<Journal>,
+    engine: Arc<dyn Engine>,
+    runs: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+}
+
+impl Lane {
+    /// Starts the lane's task. When `terminate` fires it kills what runs and ends.
+    pub fn spawn(engine: Arc<dyn Engine>, terminate: CancellationToken) -> (Self, JoinHandle<()>) {
+        let (commands, received) = mpsc::channel(LANE_COMMANDS);
+        let journal = Arc::new(Journal::default());
+        let actor = Actor::new(received, journal.clone(), engine.clone(), terminate);
+        let lane = Self {
+            commands,
+            journal,
+            engine,
+            runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS as usize)),
+        };
+        (lane, tokio::spawn(actor.run()))
+    }
+
+    /// What has happened.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What this host can run.
+    pub async fn probe(&self) -> Vec<Finding> {
+        self.engine.probe().await
+    }
+
+    /// Boots; dropping the future ends everything that was started.
+    ///
+    /// # Errors
+    /// [`Error`], when nothing is left of the boot.
+    pub async fn boot(&self, plan: BootPlan) -> Result<Booted, Error> {
+        self.ask(|reply| Command::Boot(Box::new(plan), reply)).await?
+    }
+
+    /// The connection to the guest, while processes can run.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Closed`] or [`Error::Ended`].
+    pub async fn guest(&self) -> Result<Guest, Error> {
+        self.ask(Command::Guest).await?
+    }
+
+    /// Ends the VM and waits until it is gone. Can be called any number of times at once; the
+    /// shortest deadline holds.
+    ///
+    /// # Errors
+    /// [`Error::Exiting`].
+    pub async fn shutdown(&self, deadline: Duration) -> Result<Arc<Ended>, Error> {
+        self.ask(|reply| Command::Shutdown(deadline, reply)).await
+    }
+
+    /// Room for one more process.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn permit_run(&self) -> Result<RunPermit, Error> {
+        let what = "processes running";
+        let permit = self.runs.clone().try_acquire_owned();
+        permit.map(RunPermit).map_err(|_| Error::Limit { what, limit: MAX_RUNS })
+    }
+
+    /// Room for one more watcher.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn permit_watch(&self) -> Result<WatchPermit, Error> {
+        let what = "watchers";
+        let permit = self.watchers.clone().try_acquire_owned();
+        permit.map(WatchPermit).map_err(|_| Error::Limit { what, limit: MAX_WATCHERS })
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Error::Exiting)?;
+        answer.await.map_err(|_| Error::Exiting)
+    }
+}

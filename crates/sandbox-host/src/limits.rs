@@ -1,0 +1,134 @@
+//! Every bound of this process, in one place. None is silent: what reaches one gets an error that
+//! names it, or is counted where the reader sees the count.
+//!
+//! # Flow control
+//! HTTP/2 has a window for each stream and one for the connection, and a byte that nobody has read
+//! counts against both. So one unread stream must never be able to fill the connection's window, or
+//! it stops all others, new calls included. The connection's window is therefore the stream's window
+//! times the streams that can be open at once, on both hops:
+//!
+//! ```text
+//! fd 3, towards us:    1 MiB × 1,536 streams = 1.5 GiB < 2³¹ − 1 bytes, the most HTTP/2 can say
+//! guest, towards us: 256 KiB × 1,088 streams = 272 MiB
+//! ```
+//! These are promises, not reservations: memory is used only by what a peer has sent and nobody has
+//! taken, at most one stream window for each open call.
+//!
+//! # No keepalive
+//! HTTP/2 PING with a timeout is off on both hops. On fd 3 the kernel tells at once when the client
+//! is gone. Towards the guest a missing answer proves nothing: under emulation, with a fork bomb
+//! inside, a healthy init may not get the processor for longer than any timeout worth having. A
+//! guest that hangs is ended by the deadlines of the calls below, by the caller's own time limits,
+//! and by `Shutdown`, which kills.
+
+use std::time::Duration;
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+
+/// `ProcessService.Run` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
+pub const MAX_RUNS: u32 = 1024;
+/// `SandboxService.Watch` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
+pub const MAX_WATCHERS: u32 = 64;
+/// Connections to the debug socket at once; one more is closed.
+pub const MAX_DEBUG_CONNECTIONS: usize = 8;
+
+/// Streams that a client may have open on its connection (SETTINGS_MAX_CONCURRENT_STREAMS). More
+/// than [`MAX_RUNS`] and [`MAX_WATCHERS`] together, so that a refused call gets its error at once
+/// and `Signal` and `Shutdown` are never queued behind processes that run.
+pub const CLIENT_STREAMS: u32 = 1536;
+/// Window of each stream from the client: standard input that the guest has not taken.
+pub const CLIENT_STREAM_WINDOW: u32 = MIB;
+/// Window of the whole connection from the client; see the module's arithmetic.
+pub const CLIENT_CONNECTION_WINDOW: u32 = CLIENT_STREAMS * CLIENT_STREAM_WINDOW;
+/// Largest list of headers that a client may send.
+pub const CLIENT_HEADER_BYTES: u32 = 64 * KIB;
+/// Largest request: a `StartProcess` holds arguments and environment, which Linux limits to 2 MiB.
+pub const CLIENT_MESSAGE_BYTES: usize = 4 * MIB as usize;
+/// Time for the first message of `Run` to come.
+pub const FIRST_MESSAGE: Duration = Duration::from_secs(30);
+
+/// Largest `stdin` message (lanebox/v1/process.proto).
+pub const STDIN_MESSAGE_BYTES: usize = MIB as usize;
+/// Largest `stdout` or `stderr` message (lanebox/v1/process.proto).
+pub const OUTPUT_MESSAGE_BYTES: usize = 256 * KIB as usize;
+
+/// Streams that are open towards the guest at once: each `Run`, and the calls beside them.
+pub const GUEST_STREAMS: u32 = MAX_RUNS + 64;
+/// Window of each stream from the guest: output that the client has not taken.
+pub const GUEST_STREAM_WINDOW: u32 = 256 * KIB;
+/// Window of the whole connection from the guest; see the module's arithmetic.
+pub const GUEST_CONNECTION_WINDOW: u32 = GUEST_STREAMS * GUEST_STREAM_WINDOW;
+/// Largest list of headers that the guest may send; an `ErrorDetail` travels in them.
+pub const GUEST_HEADER_BYTES: u32 = 32 * KIB;
+/// Largest answer of `GuestService`.
+pub const GUEST_MESSAGE_BYTES: usize = 64 * KIB as usize;
+/// Largest answer of `Run`: one piece of output and its framing.
+pub const GUEST_RUN_MESSAGE_BYTES: usize = OUTPUT_MESSAGE_BYTES + KIB as usize;
+/// Calls of the guest that are reset by us and not yet forgotten; beyond it the connection ends.
+pub const GUEST_RESET_STREAMS: usize = GUEST_STREAMS as usize;
+/// Most of a sentence that the guest says about an error; the rest is cut off.
+pub const GUEST_SENTENCE_BYTES: usize = KIB as usize;
+/// Boot steps that a guest may announce.
+pub const GUEST_BOOT_STEPS: usize = 64;
+/// Problems that a guest may tell of at its shutdown (lanebox/guest/v1/guest.proto).
+pub const GUEST_SHUTDOWN_PROBLEMS: usize = 16;
+
+/// Time for the guest to say that a process runs, or that it does not. Long, because a guest under
+/// emulation with thousands of processes is slow, not dead.
+pub const PROCESS_START: Duration = Duration::from_secs(60);
+/// Time for the guest to send a signal.
+pub const PROCESS_SIGNAL: Duration = Duration::from_secs(60);
+/// Time, beyond a process's own `timeout_ms` and the second between SIGTERM and SIGKILL, in which
+/// the guest must say that it has ended.
+pub const PROCESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
+/// Time for the guest to end a call after its last message.
+pub const RUN_END: Duration = Duration::from_secs(10);
+
+/// Boot deadline when the request names none (lanebox/v1/sandbox.proto).
+pub const BOOT_DEFAULT: Duration = Duration::from_secs(60);
+/// Longest boot or shutdown deadline that a request may name.
+pub const MAX_DEADLINE_MS: u32 = 600_000;
+/// Shutdown deadline when the request names none (lanebox/v1/sandbox.proto).
+pub const SHUTDOWN_DEFAULT: Duration = Duration::from_secs(4);
+/// Time that the guest's processes get between SIGTERM and SIGKILL at shutdown; a quarter of the
+/// deadline when that is shorter.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+/// Time for a killed engine to be gone before we report that it is.
+pub const ENGINE_GONE: Duration = Duration::from_secs(5);
+/// Time for the engine to end by itself after the control channel broke.
+pub const CHANNEL_LOST: Duration = Duration::from_secs(3);
+/// Time for the rest of the console to arrive after the engine has ended.
+pub const CONSOLE_DRAIN: Duration = Duration::from_millis(500);
+/// Time for the lane to end when this process has to.
+pub const LANE_END: Duration = Duration::from_secs(3);
+
+/// Console bytes that are kept.
+pub const CONSOLE_RING: usize = 256 * KIB as usize;
+/// Largest piece of console in one event.
+pub const CONSOLE_PIECE: usize = 32 * KIB as usize;
+/// Console bytes in `Exited` and `GetStatusResponse`.
+pub const CONSOLE_TAIL: usize = 16 * KIB as usize;
+/// Console bytes in an error. Less, because it travels in the trailers, base64, and common clients
+/// refuse more than 16 KiB of headers.
+pub const CONSOLE_TAIL_IN_ERROR: usize = 8 * KIB as usize;
+/// Events that are kept for a watcher that is behind; older ones become a warning with their number.
+pub const EVENTS_KEPT: usize = 1024;
+/// Commands waiting for the lane's task.
+pub const LANE_COMMANDS: usize = 64;
+
+/// Variables in a request's environment.
+pub const MAX_ENV: usize = 4096;
+/// Bytes of a path in a request (Linux PATH_MAX).
+pub const MAX_PATH: usize = 4096;
+/// Bytes of `StartProcess.user`.
+pub const MAX_USER: usize = 256;
+/// Arguments of a process.
+pub const MAX_ARGS: usize = 65_536;
+
+/// Threads for blocking work: probing, opening and hashing files. Disks have threads of their own.
+/// They end when they have been idle for ten seconds.
+pub const BLOCKING_THREADS: usize = 4;
+
+const _: () = assert!(CLIENT_STREAMS > MAX_RUNS + MAX_WATCHERS);
+const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

@@ -1,0 +1,15 @@
+//! The whole helper but for its process: a client on one end of a socket, `server::run` on the
+//! other, and behind it an engine and a guest that the tests play.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod boot;
+#[path = "../support/calls.rs"]
+mod calls;
+mod client;
+mod debug;
+mod engine;
+mod guest;
+mod hostile;
+mod run;
+mod shutdown;
+mod watch;

@@ -1,0 +1,149 @@
+//! `ConfigureRequest`, checked once into what the steps can use as it is.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
+
+use crate::error::Error;
+use crate::machine::Environment;
+use crate::process::request::{directory, variable};
+
+/// How the machine is to be set up.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The root disk.
+    pub(crate) root: Root,
+    /// Name of the machine.
+    pub(crate) hostname: String,
+    /// Time since the Unix epoch.
+    pub(crate) time: TimeSpec,
+    /// Working directory of processes that name none.
+    pub(crate) cwd: CString,
+    /// Environment of every process.
+    pub(crate) env: Environment,
+}
+
+/// What becomes "/".
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// Path below /dev.
+    pub(crate) device: String,
+    /// Filesystem type.
+    pub(crate) kind: String,
+    /// Mounted read-only.
+    pub(crate) read_only: bool,
+}
+
+impl Settings {
+    /// Checks a request.
+    pub(crate) fn new(request: ConfigureRequest) -> Result<Self, Error> {
+        let root = root(request.root.unwrap_or_default())?;
+        if !is_hostname(&request.hostname) {
+            return Err(invalid(format!("hostname {:?} is malformed", request.hostname)));
+        }
+        let cwd = directory(request.cwd)?;
+        let mut env = Environment::new();
+        for (name, value) in request.env {
+            let (name, value) = variable(name, value)?;
+            env.insert(name, value);
+        }
+        let time = timespec(request.time_unix_nanos)?;
+        Ok(Self { root, hostname: request.hostname, time, cwd, env })
+    }
+}
+
+/// Nanoseconds since the Unix epoch, as the clock takes them. 0 is nobody's time.
+pub(crate) fn timespec(nanos: u64) -> Result<TimeSpec, Error> {
+    if nanos == 0 {
+        return Err(invalid("time_unix_nanos is absent".into()));
+    }
+    Ok(TimeSpec::from_duration(Duration::from_nanos(nanos)))
+}
+
+fn root(root: RootFilesystem) -> Result<Root, Error> {
+    let name = root.device.strip_prefix("/dev/").unwrap_or_default();
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(invalid(format!("root.device {:?} is not a device below /dev", root.device)));
+    }
+    if root.r#type.is_empty() || !root.r#type.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(invalid(format!("root.type {:?} is malformed", root.r#type)));
+    }
+    Ok(Root { device: root.device, kind: root.r#type, read_only: root.read_only })
+}
+
+/// Labels of letters, digits and inner dashes, joined by dots, 64 bytes in all (HOST_NAME_MAX).
+fn is_hostname(name: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 64 && name.split('.').all(label)
+}
+
+fn invalid(text: String) -> Error {
+    Error::InvalidRequest(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> ConfigureRequest {
+        ConfigureRequest {
+            root: Some(RootFilesystem {
+                device: "/dev/vda".into(),
+                r#type: "ext4".into(),
+                read_only: true,
+            }),
+            hostname: "sandbox".into(),
+            time_unix_nanos: 1_700_000_000_000_000_001,
+            cwd: "/".into(),
+            env: [("A".to_owned(), "b".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn sound_request_is_taken_as_it_is() {
+        let settings = Settings::new(request()).unwrap();
+        assert_eq!(settings.root.device, "/dev/vda");
+        assert_eq!(settings.time, TimeSpec::new(1_700_000_000, 1));
+        assert_eq!(settings.env.get(c"A").unwrap().as_c_str(), c"b");
+    }
+
+    #[test]
+    fn request_that_makes_no_sense_is_refused() {
+        let with = |change: fn(&mut ConfigureRequest)| {
+            let mut request = request();
+            change(&mut request);
+            Settings::new(request)
+        };
+        let changes: [fn(&mut ConfigureRequest); 8] = [
+            |request| request.root = None,
+            |request| request.root.as_mut().unwrap().device = "/dev/../etc".into(),
+            |request| request.root.as_mut().unwrap().device = "vda".into(),
+            |request| request.root.as_mut().unwrap().r#type = "ext4,ro".into(),
+            |request| request.hostname = "no spaces".into(),
+            |request| request.time_unix_nanos = 0,
+            |request| request.cwd = "tmp".into(),
+            |request| drop(request.env.insert("=".into(), String::new())),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            assert!(matches!(with(change), Err(Error::InvalidRequest(_))), "change {index}");
+        }
+    }
+
+    #[test]
+    fn hostnames_are_labels_joined_by_dots() {
+        for good in ["a", "sandbox", "A-1.example.org", &"a".repeat(63)] {
+            assert!(is_hostname(good), "{good}");
+        }
+        for bad in ["", ".", "a.", "-a", "a-", "a_b", "ä", "a\nb", &"a".repeat(64)] {
+            assert!(!is_hostname(bad), "{bad}");
+        }
+    }
+}

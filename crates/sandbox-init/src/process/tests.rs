@@ -1,0 +1,644 @@
+//! The service over a connection in memory, with real processes of this machine.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use hyper_util::rt::TokioIo;
+use protocol::ErrorCode;
+use protocol::guest::v1::process_service_client::ProcessServiceClient;
+use protocol::v1::run_request::Request::{CloseStdin, Start, Stdin};
+use protocol::v1::run_response::Response;
+use protocol::v1::{ProcessExited, RunRequest, RunResponse, SignalRequest, StartProcess};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+use super::DEFAULT_PATH;
+use super::children::reaper;
+use super::service::Processes;
+use crate::channel::Written;
+use crate::guest::Guest;
+use crate::limits::MAX_STDIN_MESSAGE;
+use crate::machine::{Environment, Lane, Machine};
+use crate::server::serve;
+use crate::sys::signal::{Target, send};
+
+type Client = ProcessServiceClient<Channel>;
+
+struct Bench {
+    machine: Arc<Machine>,
+    client: Client,
+    folder: TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    pid: u32,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    exited: ProcessExited,
+}
+
+impl Outcome {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+/// A machine without a lane, and its client.
+async fn bare() -> Bench {
+    let machine = Arc::new(Machine::new(Written::default()));
+    let reaped = Arc::clone(&machine);
+    tokio::spawn(async move { reaper(&reaped.children).await });
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let (guest, processes) =
+        (Guest::new(Arc::clone(&machine)), Processes::new(Arc::clone(&machine)));
+    tokio::spawn(serve(theirs, guest, processes));
+    let mut ours = Some(ours);
+    let channel = Endpoint::from_static("http://guest.invalid")
+        .initial_stream_window_size(1 << 16)
+        .initial_connection_window_size(1 << 28)
+        .connect_with_connector(tower::service_fn(move |_| {
+            let stream = ours.take().ok_or_else(|| std::io::Error::other("one connection"));
+            async move { stream.map(TokioIo::new) }
+        }))
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    Bench { machine, client: Client::new(channel), folder }
+}
+
+/// A machine with a lane.
+async fn bench() -> Bench {
+    let bench = bare().await;
+    let env = Environment::from([(c"PATH".into(), DEFAULT_PATH.into())]);
+    bench.machine.begin_configure().unwrap();
+    bench.machine.end_configure(Some(Lane { cwd: c"/tmp".into(), env, workload: None }));
+    bench
+}
+
+impl Bench {
+    async fn open(
+        &self,
+        requests: impl futures::Stream<Item = RunRequest> + Send + 'static,
+    ) -> Result<Streaming<RunResponse>, Status> {
+        self.client.clone().run(requests).await.map(tonic::Response::into_inner)
+    }
+
+    async fn run(&self, start: StartProcess) -> Result<Outcome, Status> {
+        finish(self.open(stream::iter([first(start)])).await?).await
+    }
+
+    async fn shell(&self, script: &str) -> Outcome {
+        self.run(sh(script)).await.unwrap()
+    }
+
+    /// The error code, errno and message that starting ends with.
+    async fn refusal(&self, start: StartProcess) -> (ErrorCode, String, String) {
+        refused(&self.run(start).await.unwrap_err())
+    }
+
+    /// A file for a test.
+    fn file(&self, name: &str, content: &[u8], mode: u32) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    async fn signal(&self, pid: u32, signal: &str) -> Result<(), Status> {
+        let request = SignalRequest { pid, signal: signal.into() };
+        self.client.clone().signal(request).await.map(drop)
+    }
+}
+
+fn refused(status: &Status) -> (ErrorCode, String, String) {
+    let detail = protocol::status::detail(status).unwrap_or_else(|| panic!("{status:?}"));
+    (detail.code(), detail.errno, detail.message)
+}
+
+async fn finish(mut responses: Streaming<RunResponse>) -> Result<Outcome, Status> {
+    let mut outcome = Outcome::default();
+    while let Some(message) = responses.message().await? {
+        match message.response.unwrap() {
+            Response::Started(started) => outcome.pid = started.pid,
+            Response::Stdout(bytes) => outcome.stdout.extend(bytes),
+            Response::Stderr(bytes) => outcome.stderr.extend(bytes),
+            Response::Exited(exited) => outcome.exited = exited,
+        }
+    }
+    Ok(outcome)
+}
+
+async fn started(responses: &mut Streaming<RunResponse>) -> u32 {
+    match responses.message().await.unwrap().unwrap().response.unwrap() {
+        Response::Started(started) => started.pid,
+        other => panic!("{other:?} before started"),
+    }
+}
+
+/// Reads stdout until it holds `wanted`.
+async fn until(responses: &mut Streaming<RunResponse>, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        match responses.message().await.unwrap().unwrap().response.unwrap() {
+            Response::Stdout(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+            other => panic!("{other:?} before {wanted:?}"),
+        }
+    }
+    text
+}
+
+fn first(start: StartProcess) -> RunRequest {
+    RunRequest { request: Some(Start(start)) }
+}
+
+fn command(name: &str, args: &[&str]) -> StartProcess {
+    let args = args.iter().map(|argument| (*argument).to_owned()).collect();
+    StartProcess { command: name.into(), args, ..StartProcess::default() }
+}
+
+fn sh(script: &str) -> StartProcess {
+    command("sh", &["-c", script])
+}
+
+/// Waits until nobody has the process number any more.
+async fn gone(pid: i32) {
+    while send(Target::Process(nix::unistd::Pid::from_raw(pid)), 0).is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn output_and_status_arrive_apart() {
+    let outcome = bench().await.shell("echo out; echo err >&2; exit 3").await;
+    assert_eq!((outcome.text(), &outcome.stderr[..]), ("out\n", &b"err\n"[..]));
+    assert_eq!(outcome.exited, ProcessExited { exit_code: Some(3), ..ProcessExited::default() });
+}
+
+#[tokio::test]
+async fn death_by_any_signal_is_told_by_number_and_name() {
+    let bench = bench().await;
+    for (script, number, name) in
+        [("kill -KILL $$", 9, "SIGKILL"), ("kill -35 $$", 35, "SIGRTMIN+1")]
+    {
+        let exited = bench.shell(script).await.exited;
+        assert_eq!((exited.exit_code, exited.signal), (None, number));
+        assert_eq!(exited.signal_name, name);
+    }
+}
+
+#[tokio::test]
+async fn process_starts_in_a_clean_state() {
+    let bench = bench().await;
+    let text = bench
+        .shell("cat /proc/self/status; pwd; umask; ulimit -n; echo $$; ls -l /proc/self/fd")
+        .await;
+    let text = text.text();
+    for line in ["SigBlk:\t0000000000000000", "/tmp", "0022", "1024"] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let ignored = text.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+    let sigpipe = 1 << 12;
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & sigpipe, 0);
+    // ls itself has the folder open as the fourth.
+    let descriptors = text.lines().filter(|line| line.contains(" -> ")).count();
+    assert_eq!(descriptors, 4, "{text}");
+    let ids = bench.shell("ps -o pid=,pgid=,sid= -p $$").await;
+    let pid = ids.pid.to_string();
+    assert!(ids.text().split_whitespace().all(|id| id == pid), "{} {pid}", ids.text());
+}
+
+#[tokio::test]
+async fn environment_is_path_home_and_what_was_asked_for() {
+    let bench = bench().await;
+    let mut start = command("/usr/bin/env", &[]);
+    start.env = [("A".to_owned(), "b c".to_owned())].into();
+    let outcome = bench.run(start.clone()).await.unwrap();
+    let mut lines: Vec<&str> = outcome.text().lines().collect();
+    lines.sort_unstable();
+    let path = format!("PATH={}", DEFAULT_PATH.to_str().unwrap());
+    assert_eq!(lines, ["A=b c", "HOME=/root", &path]);
+    start.env.insert("HOME".into(), "/elsewhere".into());
+    let outcome = bench.run(start).await.unwrap();
+    assert!(outcome.text().contains("HOME=/elsewhere\n"));
+}
+
+#[tokio::test]
+async fn without_stdin_the_process_reads_end_of_file() {
+    assert_eq!(bench().await.run(command("cat", &[])).await.unwrap().exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn input_larger_than_every_buffer_comes_back_whole() {
+    let bench = bench().await;
+    let sent: Vec<u8> = (0..3_000_000u32).map(|index| (index % 251) as u8).collect();
+    let start = StartProcess { stdin: true, ..command("cat", &[]) };
+    let pieces: Vec<RunRequest> = sent
+        .chunks(500_000)
+        .map(|piece| RunRequest { request: Some(Stdin(piece.to_vec().into())) })
+        .collect();
+    let requests = stream::iter(std::iter::once(first(start)).chain(pieces));
+    let outcome = finish(bench.open(requests).await.unwrap()).await.unwrap();
+    assert_eq!(outcome.stdout.len(), sent.len());
+    assert!(outcome.stdout == sent);
+    assert_eq!(outcome.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn close_stdin_ends_input_while_the_call_stays_open() {
+    let bench = bench().await;
+    let (requests, receiver) = mpsc::channel(4);
+    requests.send(first(StartProcess { stdin: true, ..command("cat", &[]) })).await.unwrap();
+    let mut responses = bench.open(ReceiverStream::new(receiver)).await.unwrap();
+    started(&mut responses).await;
+    requests.send(RunRequest { request: Some(Stdin("x".into())) }).await.unwrap();
+    until(&mut responses, "x").await;
+    let close = CloseStdin(protocol::v1::CloseStdin {});
+    requests.send(RunRequest { request: Some(close) }).await.unwrap();
+    assert_eq!(finish(responses).await.unwrap().exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_any_more_is_no_error() {
+    let bench = bench().await;
+    let start = StartProcess { stdin: true, ..sh("exec <&-; sleep 0.2; echo done") };
+    let piece = RunRequest { request: Some(Stdin(vec![0; 500_000].into())) };
+    let requests = stream::iter([first(start), piece.clone(), piece.clone(), piece]);
+    let outcome = finish(bench.open(requests).await.unwrap()).await.unwrap();
+    assert_eq!((outcome.text(), outcome.exited.exit_code), ("done\n", Some(0)));
+}
+
+#[tokio::test]
+async fn malformed_requests_end_the_call_and_the_process() {
+    let bench = bench().await;
+    let wrong = [
+        RunRequest { request: None },
+        first(sh("true")),
+        RunRequest { request: Some(Stdin("not announced".into())) },
+    ];
+    let large = RunRequest { request: Some(Stdin(vec![0; MAX_STDIN_MESSAGE + 1].into())) };
+    let cases = wrong.into_iter().map(|wrong| (false, wrong)).chain([(true, large)]);
+    for (stdin, wrong) in cases {
+        let start = StartProcess { stdin, ..sh("sleep 1000") };
+        let requests = stream::iter([first(start), wrong]).chain(stream::pending());
+        let mut responses = bench.open(requests).await.unwrap();
+        let pid = started(&mut responses).await;
+        let status = responses.message().await.unwrap_err();
+        assert_eq!(refused(&status).0, ErrorCode::InvalidArgument);
+        gone(pid.try_into().unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn output_past_its_limit_is_cut_and_told() {
+    let bench = bench().await;
+    let script = "head -c 3000000 /dev/zero; head -c 1000 /dev/zero >&2";
+    let start = StartProcess { max_output_bytes: 1000, ..sh(script) };
+    let outcome = bench.run(start).await.unwrap();
+    assert_eq!((outcome.stdout.len(), outcome.stderr.len()), (1000, 1000));
+    assert!(outcome.exited.stdout_truncated && !outcome.exited.stderr_truncated);
+    assert_eq!(outcome.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn everything_written_before_the_exit_arrives() {
+    let outcome = bench().await.shell("head -c 5000000 /dev/zero; printf end").await;
+    assert_eq!(outcome.stdout.len(), 5_000_003);
+    assert!(outcome.stdout.ends_with(b"end"));
+}
+
+#[tokio::test]
+async fn background_child_that_keeps_the_pipe_does_not_hold_the_call() {
+    let bench = bench().await;
+    let outcome = bench.shell("sleep 1000 & echo $!").await;
+    assert_eq!(outcome.exited.exit_code, Some(0));
+    let sleeper = outcome.text().trim().parse().unwrap();
+    send(Target::Process(nix::unistd::Pid::from_raw(sleeper)), 9).unwrap();
+}
+
+#[tokio::test]
+async fn background_child_that_goes_on_writing_does_not_hold_the_call() {
+    let bench = bench().await;
+    let outcome = bench.shell("yes & sleep 0.05; exit 4").await;
+    assert_eq!(outcome.exited.exit_code, Some(4));
+    // The pipe is closed with the call: `yes` ends by SIGPIPE.
+}
+
+#[tokio::test]
+async fn timeout_terminates_and_tells() {
+    let bench = bench().await;
+    let start = StartProcess { timeout_ms: 50, ..command("sleep", &["1000"]) };
+    let exited = bench.run(start).await.unwrap().exited;
+    assert!(exited.timed_out);
+    assert_eq!((exited.exit_code, exited.signal_name.as_str()), (None, "SIGTERM"));
+}
+
+#[tokio::test]
+async fn timeout_kills_what_ignores_sigterm() {
+    let bench = bench().await;
+    let start = StartProcess { timeout_ms: 50, ..sh("trap '' TERM; while :; do sleep 0.05; done") };
+    let exited = bench.run(start).await.unwrap().exited;
+    assert!(exited.timed_out);
+    assert_eq!(exited.signal_name, "SIGKILL");
+}
+
+#[tokio::test]
+async fn timeout_reaches_the_group_of_a_leader_that_exits_well() {
+    let bench = bench().await;
+    let script = "(trap '' TERM; while :; do sleep 0.05; done) & echo $!; trap 'exit 0' TERM; wait";
+    let outcome = bench.run(StartProcess { timeout_ms: 200, ..sh(script) }).await.unwrap();
+    assert!(outcome.exited.timed_out);
+    assert_eq!(outcome.exited.exit_code, Some(0));
+    gone(outcome.text().trim().parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn dropped_call_terminates_the_group() {
+    let bench = bench().await;
+    let mut responses =
+        bench.open(stream::iter([first(sh("sleep 1000 & echo $!.; wait"))])).await.unwrap();
+    let leader = started(&mut responses).await;
+    let child = until(&mut responses, ".").await;
+    drop(responses);
+    gone(leader.try_into().unwrap()).await;
+    gone(child.trim().trim_end_matches('.').parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn commands_that_do_not_run_are_told_apart_as_a_shell_does() {
+    use ErrorCode::{CommandNotExecutable, CommandNotFound};
+    let bench = bench().await;
+    let orphan = bench.file("orphan", b"#!/no/such/interpreter -x\n", 0o755);
+    let plain = bench.file("plain", b"echo hello", 0o644);
+    let foreign = bench.file("foreign", b"\x7fELF\0\0\0\0\nrest", 0o755);
+    let inside = format!("{plain}/inside");
+    let long = "x".repeat(300);
+    for (name, code, errno) in [
+        ("no-such-command-at-all", CommandNotFound, "ENOENT"),
+        (&long, CommandNotFound, "ENOENT"),
+        ("/no/such/command", CommandNotFound, "ENOENT"),
+        (&orphan, CommandNotFound, "ENOENT"),
+        (&plain, CommandNotExecutable, "EACCES"),
+        ("/tmp", CommandNotExecutable, "EACCES"),
+        (&foreign, CommandNotExecutable, "ENOEXEC"),
+        (&inside, CommandNotExecutable, "ENOTDIR"),
+    ] {
+        let (found, number, message) = bench.refusal(command(name, &[])).await;
+        assert_eq!((found, number.as_str()), (code, errno), "{name}: {message}");
+    }
+    let (_, _, message) = bench.refusal(command(&orphan, &[])).await;
+    assert!(message.contains("/no/such/interpreter"), "{message}");
+}
+
+#[tokio::test]
+async fn path_is_the_processes_own_and_skips_what_does_not_run() {
+    let bench = bench().await;
+    for folder in ["one", "two", "three"] {
+        fs::create_dir(bench.folder.path().join(folder)).unwrap();
+    }
+    fs::create_dir(bench.folder.path().join("one/tool")).unwrap();
+    bench.file("two/tool", b"#!/bin/sh\necho two", 0o644);
+    let root = bench.folder.path().to_str().unwrap();
+    let with_path = |path: String| StartProcess {
+        env: [("PATH".to_owned(), path)].into(),
+        ..command("tool", &[])
+    };
+    let both = format!("{root}/none:{root}/one:{root}/two");
+    let refusal = bench.refusal(with_path(both.clone())).await;
+    assert_eq!((refusal.0, refusal.1.as_str()), (ErrorCode::CommandNotExecutable, "EACCES"));
+    bench.file("three/tool", b"#!/bin/sh\necho three", 0o755);
+    let outcome = bench.run(with_path(format!("{both}:{root}/three"))).await.unwrap();
+    assert_eq!(outcome.text(), "three\n");
+    let only_folder = bench.refusal(with_path(format!("{root}/one"))).await;
+    assert_eq!(only_folder.0, ErrorCode::CommandNotFound);
+    // An empty element is the working directory.
+    for path in ["", ":/bin"] {
+        let here = StartProcess { cwd: format!("{root}/three"), ..with_path(path.into()) };
+        assert_eq!(bench.run(here).await.unwrap().text(), "three\n");
+    }
+}
+
+#[tokio::test]
+async fn script_without_a_first_line_is_given_to_the_shell() {
+    let bench = bench().await;
+    let script = bench.file("script", b"echo \"$0\" \"$1\"; exit 5", 0o755);
+    let outcome = bench.run(command(&script, &["one"])).await.unwrap();
+    assert_eq!(outcome.text(), format!("{script} one\n"));
+    assert_eq!(outcome.exited.exit_code, Some(5));
+}
+
+#[tokio::test]
+async fn what_keeps_a_process_from_starting_is_named() {
+    let bench = bench().await;
+    let cases = [
+        (StartProcess { cwd: "/no/such".into(), ..sh("true") }, "ENOENT", "/no/such"),
+        (StartProcess { cwd: "/etc/passwd".into(), ..sh("true") }, "ENOTDIR", "/etc/passwd"),
+        (StartProcess { user: "no-such-user".into(), ..sh("true") }, "", "no-such-user"),
+        (StartProcess { user: "root:no-group".into(), ..sh("true") }, "", "no-group"),
+    ];
+    for (start, errno, named) in cases {
+        let (code, number, message) = bench.refusal(start).await;
+        assert_eq!((code, number.as_str()), (ErrorCode::ProcessNotStarted, errno), "{message}");
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn process_runs_as_the_user_that_was_asked_for() {
+    let bench = bench().await;
+    let start = StartProcess { user: "65533:65532".into(), ..sh("id -u; id -G; echo $HOME") };
+    assert_eq!(bench.run(start).await.unwrap().text(), "65533\n65532\n/\n");
+}
+
+#[tokio::test]
+async fn working_directory_is_entered_as_the_user() {
+    let bench = bench().await;
+    let private = bench.folder.path().join("private");
+    fs::create_dir(&private).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    let cwd = private.to_str().unwrap().to_owned();
+    let start = StartProcess { user: "65533".into(), cwd, ..sh("pwd") };
+    let (code, errno, _) = bench.refusal(start).await;
+    assert_eq!((code, errno.as_str()), (ErrorCode::ProcessNotStarted, "EACCES"));
+}
+
+#[tokio::test]
+async fn too_many_arguments_are_a_limit() {
+    let bench = bench().await;
+    let one_too_long = command("true", &[&"x".repeat(200_000)]);
+    let too_many = command("true", &["x".repeat(100_000).as_str(); 35]);
+    for start in [one_too_long, too_many] {
+        let (code, errno, message) = bench.refusal(start).await;
+        assert_eq!((code, errno.as_str()), (ErrorCode::LimitExceeded, "E2BIG"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn request_beyond_the_message_limit_is_refused() {
+    let bench = bench().await;
+    let status = bench.run(command("true", &["x".repeat(5 << 20).as_str()])).await.unwrap_err();
+    assert_eq!(refused(&status).0, ErrorCode::InvalidArgument);
+    assert_eq!(bench.shell("true").await.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn many_processes_run_side_by_side() {
+    let bench = Arc::new(bench().await);
+    let mut all = JoinSet::new();
+    for index in 0..200 {
+        let bench = Arc::clone(&bench);
+        all.spawn(async move {
+            let outcome =
+                bench.shell(&format!("sleep 0.1; echo {index}; exit {}", index % 7)).await;
+            assert_eq!(outcome.text(), format!("{index}\n"));
+            assert_eq!(outcome.exited.exit_code, Some(index % 7));
+        });
+    }
+    while let Some(result) = all.join_next().await {
+        result.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn output_that_nobody_reads_stops_its_writer_and_nobody_else() {
+    let bench = bench().await;
+    let mut unread = Vec::new();
+    for _ in 0..20 {
+        unread.push(bench.open(stream::iter([first(command("yes", &[]))])).await.unwrap());
+    }
+    let outcome = bench.shell("head -c 2000000 /dev/zero").await;
+    assert_eq!(outcome.stdout.len(), 2_000_000);
+    for mut responses in unread {
+        let pid = started(&mut responses).await;
+        bench.signal(pid, "SIGTERM").await.unwrap();
+        assert_eq!(finish(responses).await.unwrap().exited.signal_name, "SIGTERM");
+    }
+}
+
+#[tokio::test]
+async fn timeout_does_not_wait_for_a_reader() {
+    let bench = bench().await;
+    let start = StartProcess { timeout_ms: 100, ..command("yes", &[]) };
+    let mut responses = bench.open(stream::iter([first(start)])).await.unwrap();
+    let pid = started(&mut responses).await;
+    gone(pid.try_into().unwrap()).await;
+    assert!(finish(responses).await.unwrap().exited.timed_out);
+}
+
+#[tokio::test]
+async fn signal_reaches_the_group_and_only_live_processes() {
+    let bench = bench().await;
+    let script = "sleep 1000 & echo $!.; wait; exit 9";
+    let mut responses = bench.open(stream::iter([first(sh(script))])).await.unwrap();
+    let pid = started(&mut responses).await;
+    let child = until(&mut responses, ".").await;
+    let wrong = bench.signal(pid, "TERM").await.unwrap_err();
+    assert_eq!(refused(&wrong).0, ErrorCode::InvalidArgument);
+    bench.signal(pid, "SIGTERM").await.unwrap();
+    assert_eq!(finish(responses).await.unwrap().exited.signal_name, "SIGTERM");
+    gone(child.trim().trim_end_matches('.').parse().unwrap()).await;
+    for nobody in [pid, 0, 1, u32::MAX, std::process::id()] {
+        let status = bench.signal(nobody, "SIGTERM").await.unwrap_err();
+        assert_eq!(refused(&status).0, ErrorCode::NotFound, "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_runs_before_configure_or_after_shutdown() {
+    let bench = bare().await;
+    assert_eq!(bench.refusal(sh("true")).await.0, ErrorCode::InvalidArgument);
+    bench.machine.begin_shutdown().unwrap();
+    assert_eq!(bench.refusal(sh("true")).await.0, ErrorCode::SandboxClosed);
+}
+
+#[tokio::test]
+async fn processes_past_the_limit_are_refused_and_fit_again_later() {
+    let bench = bench().await;
+    let all = crate::limits::MAX_RUNS.try_into().unwrap();
+    let taken = bench.machine.runs.clone().try_acquire_many_owned(all);
+    assert_eq!(bench.refusal(sh("true")).await.0, ErrorCode::LimitExceeded);
+    drop(taken.unwrap());
+    assert_eq!(bench.shell("true").await.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_calls_that_have_ended() {
+    let bench = bench().await;
+    bench.shell("exit 1").await;
+    bench.refusal(command("/no/such", &[])).await;
+    drop(bench.open(stream::iter([first(sh("sleep 1000"))])).await.unwrap());
+    while bench.machine.runs.available_permits() != crate::limits::MAX_RUNS {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn input_on_its_way_to_processes_that_have_ended_is_never_too_much() {
+    let bench = Arc::new(bench().await);
+    let mut all = JoinSet::new();
+    for _ in 0..20 {
+        let bench = Arc::clone(&bench);
+        all.spawn(async move {
+            for _ in 0..60 {
+                let start = StartProcess { stdin: true, ..command("true", &[]) };
+                let piece = RunRequest { request: Some(Stdin(vec![0; 60_000].into())) };
+                let pieces = stream::iter([first(start), piece.clone(), piece.clone(), piece]);
+                let requests = pieces.chain(stream::pending());
+                finish(bench.open(requests).await.unwrap()).await.unwrap();
+            }
+        });
+    }
+    while let Some(result) = all.join_next().await {
+        result.unwrap();
+    }
+    assert_eq!(bench.shell("true").await.exited.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn many_calls_dropped_at_once_do_not_end_the_connection() {
+    const PING: u8 = 6;
+    let machine = Arc::new(Machine::new(Written::default()));
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let guest = Guest::new(Arc::clone(&machine));
+    tokio::spawn(serve(theirs, guest, Processes::new(machine)));
+    // RFC 9113: the preface, empty settings, then calls that are reset as they begin, and a ping.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    for stream in (1..400u32).step_by(2) {
+        let id = stream.to_be_bytes();
+        bytes.extend([&[0, 0, 3, 1, 4], &id[..], &[0x83, 0x86, 0x84]].concat());
+        bytes.extend([&[0, 0, 4, 3, 0], &id[..], &[0, 0, 0, 8]].concat());
+    }
+    bytes.extend([0, 0, 8, PING, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    ours.write_all(&bytes).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        ours.read_exact(&mut head).await.expect("the connection lives until the ping is answered");
+        let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        ours.read_exact(&mut body).await.unwrap();
+        if head[3] == PING {
+            assert_eq!(body, [1, 2, 3, 4, 5, 6, 7, 8]);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http2_end_the_connection_with_an_error() {
+    let machine = Arc::new(Machine::new(Written::default()));
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let guest = Guest::new(Arc::clone(&machine));
+    let served = tokio::spawn(serve(theirs, guest, Processes::new(machine)));
+    ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(served.await.unwrap().is_err());
+    let mut rest = Vec::new();
+    ours.read_to_end(&mut rest).await.unwrap();
+}

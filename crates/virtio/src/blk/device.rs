@@ -1,0 +1,150 @@
+//! A disk as a virtio device.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use blockcow::{Disk, ReadTarget};
+use futures::future::{FutureExt, LocalBoxFuture};
+use tokio::time::timeout;
+use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
+use virtio_queue::DescriptorChain;
+use vm_memory::{Bytes, GuestMemoryMmap};
+
+use super::config;
+use super::request::{self, ChainError, Command, Request, Status};
+use crate::error::DeviceError;
+use crate::limits::{MAX_QUEUES, REQUEST_DEADLINE};
+use crate::memory::{Memory, SegmentTarget};
+use crate::vhost_user::{Device, DeviceServer};
+
+/// How the guest is to see a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockOptions {
+    /// What /sys/block/vdX/serial shows: 1 to 20 printable ASCII characters.
+    pub serial: String,
+    /// How many queues: one for each processor is best, at most [`MAX_QUEUES`]. QEMU must be
+    /// given the same number (`num-queues=`), or fewer.
+    pub queues: u16,
+}
+
+/// Serves a disk to the front end at the other end of a connected socket, from now on, by a
+/// thread of its own and one more while it is connected.
+///
+/// For QEMU the front end is `-chardev socket,id=b0,fd=N` with
+/// `-device vhost-user-blk,chardev=b0,num-queues=Q`. The guest's memory must be a memfd
+/// that is sealed against shrinking, which `memory-backend-memfd` with `share=on` is by itself.
+pub fn serve_block(
+    socket: UnixStream,
+    disk: Arc<Disk>,
+    options: BlockOptions,
+) -> Result<DeviceServer, DeviceError> {
+    let BlockOptions { serial, queues } = options;
+    let printable = serial.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !printable || !(1..=VIRTIO_BLK_ID_BYTES as usize).contains(&serial.len()) {
+        return Err(DeviceError::Serial(serial));
+    }
+    if !(1..=MAX_QUEUES).contains(&queues) {
+        return Err(DeviceError::Queues(queues));
+    }
+    DeviceServer::start(socket, Block::new(disk, &serial, queues))
+}
+
+pub(super) struct Block {
+    shared: Arc<Shared>,
+    sectors: u64,
+    queues: u16,
+    config: Vec<u8>,
+}
+
+/// What requests under way hold on to.
+struct Shared {
+    disk: Arc<Disk>,
+    identity: Vec<u8>,
+    /// Whether a failed read was told. A guest may repeat one as fast as it likes, so the first
+    /// is a warning and the others are for who looks closer.
+    failed: AtomicBool,
+}
+
+impl Block {
+    pub(super) fn new(disk: Arc<Disk>, serial: &str, queues: u16) -> Self {
+        // Ended by a NUL where it is shorter (virtio 1.2, 5.2.6).
+        let mut identity = vec![0; VIRTIO_BLK_ID_BYTES as usize];
+        identity[..serial.len()].copy_from_slice(serial.as_bytes());
+        let sectors = disk.size_bytes() / u64::from(config::SECTOR_BYTES);
+        let config = config::space(sectors, queues);
+        let shared = Arc::new(Shared { disk, identity, failed: AtomicBool::new(false) });
+        Self { shared, sectors, queues, config }
+    }
+}
+
+impl Device for Block {
+    type Refusal = ChainError;
+
+    fn features(&self) -> u64 {
+        config::features(self.queues)
+    }
+
+    fn queues(&self) -> u16 {
+        self.queues
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn serve(
+        &self,
+        memory: &Memory,
+        chain: DescriptorChain<&GuestMemoryMmap>,
+    ) -> Result<LocalBoxFuture<'static, u32>, ChainError> {
+        let Command { request, status } = request::parse(memory, chain, self.sectors)?;
+        let memory = memory.clone();
+        let shared = Arc::clone(&self.shared);
+        Ok(async move {
+            let (answer, written) = match request {
+                Ok(request) => shared.perform(&memory, request).await,
+                Err(refused) => (refused, 0),
+            };
+            match memory.write_obj(answer.code(), status) {
+                Ok(()) => written + 1,
+                // The segment was checked, and this is the same memory.
+                Err(_) => 0,
+            }
+        }
+        .boxed_local())
+    }
+}
+
+impl Shared {
+    /// Does what is asked; the second value is how many bytes before the status byte were written.
+    async fn perform(&self, memory: &GuestMemoryMmap, request: Request) -> (Status, u32) {
+        match request {
+            Request::Read { offset, segments } => {
+                let mut target = SegmentTarget::new(memory, &segments);
+                let length = u32::try_from(target.remaining()).unwrap_or(0);
+                match timeout(REQUEST_DEADLINE, self.disk.read(offset, &mut target)).await {
+                    Ok(Ok(())) => return (Status::Ok, length),
+                    Ok(Err(error)) => self.tell_failure(offset, length, &error),
+                    Err(elapsed) => self.tell_failure(offset, length, &elapsed),
+                }
+                (Status::IoError, 0)
+            }
+            Request::Flush => (Status::Ok, 0),
+            Request::Identity { segments } => {
+                match SegmentTarget::new(memory, &segments).put(&self.identity) {
+                    Ok(()) => (Status::Ok, u32::try_from(self.identity.len()).unwrap_or(0)),
+                    Err(_) => (Status::IoError, 0),
+                }
+            }
+        }
+    }
+
+    fn tell_failure(&self, offset: u64, length: u32, error: &(dyn std::error::Error + 'static)) {
+        if self.failed.swap(true, Ordering::Relaxed) {
+            tracing::debug!(offset, length, error, "a disk read failed");
+        } else {
+            tracing::warn!(offset, length, error, "a disk read failed; more will not be told");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Every limit of this crate, in one place.
+
+use std::time::Duration;
+
+/// Largest ring the front end may ask for (virtio 1.2, 2.6 allows 32,768; QEMU's limit is this).
+pub const MAX_RING_SIZE: u16 = 1024;
+
+/// Most queues of a device.
+pub const MAX_QUEUES: u16 = 16;
+
+/// Data segments of a request that a driver is told to stay within: with header and status, a
+/// chain fills a ring of 128, QEMU's default.
+pub const MAX_SEGMENTS: u32 = 126;
+
+/// Bytes of a segment that a driver is told to stay within.
+pub const MAX_SEGMENT_BYTES: u32 = 128 << 10;
+
+/// Descriptors of a chain, from where on its ring is not served any more. Above what drivers are
+/// told, because framing is theirs (virtio 1.2, 2.7.4.3).
+pub const MAX_DESCRIPTORS: usize = 256;
+
+/// Most bytes of a request that keeps to the two limits above; others are answered with an error.
+pub const MAX_REQUEST_BYTES: u64 = MAX_SEGMENTS as u64 * MAX_SEGMENT_BYTES as u64;
+
+/// Requests that are taken from a ring before other work has its turn.
+pub const BATCH: usize = 128;
+
+/// After this time a request is answered with an error.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Memory regions of a guest (QEMU sends at most 8).
+pub const MAX_MEMORY_REGIONS: usize = 16;
+
+/// Memory of a guest.
+pub const MAX_MEMORY_BYTES: u64 = 2 << 40;
+
+/// Threads that read what is not in memory, started when needed.
+pub const MAX_BLOCKING_THREADS: usize = 4;
+
+/// Idle threads end after this time.
+pub const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
