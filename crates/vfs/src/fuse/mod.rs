@@ -8,6 +8,12 @@
 //! Owns the protocol: decoding, negotiation, which requests are refused whatever the backend says,
 //! how many are in work, how long each may take. Knows no transport: a virtqueue or /dev/fuse
 //! gives it [`Readable`](crate::Readable) and [`Writable`](crate::Writable).
+//!
+//! The decoder is our own, not that of a crate: fuse-backend-rs awaits ten operations only where
+//! callbacks need all of them, checks of a name only that it has an end, and is bound to another
+//! vm-memory than our devices. What is left of its work, some fifty structures read field by
+//! field, is in `arguments` and `reply`.
+//!
 //! To read beside it: `include/uapi/linux/fuse.h`, `Documentation/filesystems/fuse.rst`.
 
 mod abi;
