@@ -34,23 +34,33 @@ export function bareMachineLike(pid: number, kernel: string, image: string): Bar
   return { program, args };
 }
 
+/** Milliseconds that a bare machine gets to answer in. */
+const DEADLINE_MS = 60_000;
+
 /** Milliseconds from the start of QEMU to the answer of the shell to its first command. */
 export async function bootBare(machine: BareMachine): Promise<number> {
   const started = performance.now();
   const child = spawn(machine.program, machine.args, { stdio: ["pipe", "pipe", "inherit"] });
   const exited = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  const deadline = setTimeout(() => child.kill("SIGKILL"), DEADLINE_MS);
   let output = "";
+  let asked = false;
   const answered = new Promise<number>((resolve, reject) => {
     child.stdout.on("data", (chunk: Buffer) => {
       output += chunk.toString("latin1");
       if (output.includes("ready-42")) resolve(performance.now() - started);
+      // Not before the prompt: the kernel empties the serial port when it takes it over.
+      if (!asked && output.endsWith("# ")) {
+        asked = true;
+        child.stdin.write("echo ready-$((6*7))\n");
+      }
     });
-    child.on("close", () => reject(new Error(`bare QEMU ended early:\n${output}`)));
+    child.on("close", () => reject(new Error(`bare QEMU ended without an answer:\n${output}`)));
   });
-  child.stdin.write("echo ready-$((6*7))\n");
   try {
     return await answered;
   } finally {
+    clearTimeout(deadline);
     child.kill("SIGKILL");
     await exited;
   }
