@@ -50,7 +50,7 @@ export async function bootBare(machine: BareMachine): Promise<number> {
       output += chunk.toString("latin1");
       if (output.includes("ready-42")) resolve(performance.now() - started);
       // Not before the prompt: the kernel empties the serial port when it takes it over.
-      if (!asked && output.endsWith("# ")) {
+      if (!asked && output.includes("/ # ")) {
         asked = true;
         child.stdin.write("echo ready-$((6*7))\n");
       }
