@@ -8,7 +8,7 @@ use engine::DiskSpec;
 use tokio::task::spawn_blocking;
 
 use crate::artifact::{Artifact, Problem};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::request::DiskFormat;
 
 /// Opens the image as a disk that the guest finds by `serial`. `file` is another descriptor of
@@ -32,16 +32,4 @@ pub async fn open(
         .map_err(|_| Error::Defect("The thread that opens the image"))?
         .map_err(|error| image.error(Problem::Image(chain(&error))))?;
     Ok(DiskSpec { serial: serial.to_owned(), disk: Arc::new(disk) })
-}
-
-/// An error with all that caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -101,3 +101,15 @@ fn last_words(exit: &Exit) -> String {
         words => format!(", saying: {words}"),
     }
 }
+
+/// An error with all that caused it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -10,6 +10,7 @@ use clap::Parser;
 use nix::sys::signal::Signal;
 use sandbox_host::args::Args;
 use sandbox_host::debug::DebugSocket;
+use sandbox_host::error::chain;
 use sandbox_host::lane::RealEngine;
 use sandbox_host::limits::BLOCKING_THREADS;
 use sandbox_host::server::{self, Finish};
@@ -80,13 +81,6 @@ async fn run(connection: UnixStream, debug: Option<PathBuf>) -> Result<Option<Si
 
 /// Prints the chain of an error once.
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    eprintln!("sandbox-host: {text}");
+    eprintln!("sandbox-host: {}", chain(error));
     ExitCode::from(code)
 }
