@@ -39,3 +39,7 @@ pub const MAX_BLOCKING_THREADS: usize = 4;
 
 /// Idle threads end after this time.
 pub const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// How long the end of a device waits for its idle threads, which takes them no time, and so for
+/// one that hangs in the host's kernel, which is left behind then.
+pub const BLOCKING_THREAD_END: Duration = Duration::from_millis(500);

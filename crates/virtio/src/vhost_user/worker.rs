@@ -13,7 +13,7 @@ use virtio_queue::Queue;
 use super::Device;
 use super::notify::{Kick, Notifier};
 use super::ring::{Order, Ring};
-use crate::limits::{BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
+use crate::limits::{BLOCKING_THREAD_END, BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
 use crate::memory::SharedMemory;
 
 /// A ring to begin with.
@@ -44,8 +44,9 @@ pub(super) fn spawn<D: Device>(
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);
-        // A read that hangs in the kernel must not hold up the end; it touches no guest memory.
-        runtime.shutdown_background();
+        // Idle threads end at once. A read that hangs in the kernel must not hold up the end; it
+        // touches no guest memory.
+        runtime.shutdown_timeout(BLOCKING_THREAD_END);
     })?;
     Ok((sender, thread))
 }
