@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine::{ExitReason, FilesystemSpec, VmSpec};
+use engine::probe::EngineKind;
+use engine::{ExitReason, FilesystemSpec, StartError, VmSpec};
 use tokio::sync::watch;
 use vfs::Observer;
 use vfs::fuse::{Limits, Serve, Server};
 use vfs::host_dir::{Access, HostDir, HostDirOptions};
 
 use crate::answers::Answers;
+use crate::flat_kernel::{Then, flat_kernel};
 use crate::linux_guest::linux;
-use crate::support::{alone, boot, disk, held, process_state, read_until};
+use crate::support::{alone, boot, disk, held, process_state, read_until, spec};
 
 fn server(fs: impl vfs::FileSystem) -> Arc<dyn Serve> {
     Arc::new(Server::new(fs, Limits::default(), Observer::log()))
@@ -255,5 +257,45 @@ reboot -f"#;
         assert_eq!(measured.resets.load(Ordering::Relaxed), 3);
         let ended = tokio::time::timeout(Duration::from_secs(60), vm.wait()).await.unwrap();
         assert_eq!(ended.reason, ExitReason::GuestReset);
+    });
+}
+
+#[test]
+fn too_many_filesystems_and_tags_that_cannot_be_are_refused_by_name() {
+    alone("too_many_filesystems_and_tags_that_cannot_be_are_refused_by_name", async {
+        let share = tempfile::tempdir().unwrap();
+        let refused = async |tags: &[&str]| {
+            let mut spec = spec(flat_kernel(b"", Then::Halt));
+            let server = directory(share.path());
+            spec.filesystems = tags.iter().map(|tag| mountable(tag, server.clone())).collect();
+            match engine::start(EngineKind::Qemu, spec).await.unwrap_err() {
+                StartError::Spec(error) => error.option,
+                other => panic!("{other:?}"),
+            }
+        };
+        let long = "x".repeat(37);
+        for tags in [&[""][..], &["a,b"], &["a b"], &[&long], &["twice", "twice"]] {
+            assert_eq!(refused(tags).await, "filesystems.tag", "{tags:?}");
+        }
+        let tags: Vec<String> = (0..17).map(|index| index.to_string()).collect();
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        assert_eq!(refused(&tags).await, "filesystems");
+    });
+}
+
+#[test]
+fn giving_up_a_start_with_filesystems_leaves_nothing() {
+    alone("giving_up_a_start_with_filesystems_leaves_nothing", async {
+        let share = tempfile::tempdir().unwrap();
+        let before = held();
+        for millis in [0, 1, 5, 20, 40] {
+            let mut spec = spec(flat_kernel(b"", Then::Halt));
+            for tag in ["one", "two"] {
+                spec.filesystems.push(mountable(tag, directory(share.path())));
+            }
+            let starting = engine::start(EngineKind::Qemu, spec);
+            let _ = tokio::time::timeout(Duration::from_millis(millis), starting).await;
+            assert_eq!(held(), before, "given up after {millis} ms");
+        }
     });
 }
