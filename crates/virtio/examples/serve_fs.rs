@@ -1,7 +1,7 @@
 //! Serves one host directory to one front end on a socket path, as `virtiofsd` does; for measuring
 //! one beside the other.
 //!
-//! `serve_fs DIRECTORY SOCKET TAG`
+//! `serve_fs DIRECTORY SOCKET`
 
 use std::error::Error;
 use std::os::unix::net::UnixListener;
@@ -11,15 +11,14 @@ use std::time::Duration;
 use vfs::fuse::{Limits, Server};
 use vfs::host_dir::{Access, HostDir, HostDirOptions};
 use vfs::{CacheTimes, Observer};
-use virtio::FilesystemOptions;
 
 /// What `virtiofsd -o cache=auto` has the guest believe.
 const CACHE: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [directory, socket, tag] = &arguments[..] else {
-        return Err("usage: serve_fs DIRECTORY SOCKET TAG".into());
+    let [directory, socket] = &arguments[..] else {
+        return Err("usage: serve_fs DIRECTORY SOCKET".into());
     };
     let mut options = HostDirOptions::new(directory, Access::ReadWrite);
     options.cache = CacheTimes::of(CACHE);
@@ -27,8 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = Arc::new(Server::new(directory, Limits::default(), Observer::log()));
     let listener = UnixListener::bind(socket)?;
     let (stream, _) = listener.accept()?;
-    let options = FilesystemOptions { tag: tag.clone(), queues: 1 };
-    let served = virtio::serve_filesystem(stream, server, options)?;
+    let served = virtio::serve_filesystem(stream, server, 1)?;
     while !served.is_finished() {
         std::thread::sleep(Duration::from_millis(100));
     }

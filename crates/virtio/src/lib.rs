@@ -21,5 +21,5 @@ mod vhost_user;
 
 pub use blk::{BlockOptions, serve_block};
 pub use error::{DeviceError, MemoryError};
-pub use fs::{FilesystemOptions, serve_filesystem};
+pub use fs::serve_filesystem;
 pub use vhost_user::DeviceServer;

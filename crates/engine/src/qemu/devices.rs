@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use virtio::{BlockOptions, DeviceServer, FilesystemOptions, serve_block, serve_filesystem};
+use virtio::{BlockOptions, DeviceServer, serve_block, serve_filesystem};
 
 use crate::error::StartError;
 use crate::spec::{DiskSpec, FilesystemSpec};
@@ -70,8 +70,7 @@ impl Devices {
         spec: FilesystemSpec,
     ) -> Result<(), StartError> {
         let FilesystemSpec { tag, server } = spec;
-        let options = FilesystemOptions { tag: tag.clone(), queues: FILESYSTEM_QUEUES };
-        match serve_filesystem(socket, server, options) {
+        match serve_filesystem(socket, server, FILESYSTEM_QUEUES) {
             Ok(server) => self.servers.push((Name::Filesystem(tag), server)),
             Err(source) => return Err(StartError::Filesystem { tag, source }),
         }

@@ -100,7 +100,8 @@ reboot -f"#;
         let mut vm = boot(spec).await;
         let said = read_until(&mut vm.take_control(), "end").await;
         assert_eq!(said, "same cached direct in moved  end\n");
-        assert_eq!(vm.wait().await.reason, ExitReason::GuestReset);
+        let exit = vm.wait().await;
+        assert_eq!((exit.reason, &*exit.last_words), (ExitReason::GuestReset, ""));
         for name in ["direct", "cached"] {
             assert!(fs::read(share.path().join(name)).unwrap() == content, "{name}");
         }

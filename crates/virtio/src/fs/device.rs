@@ -9,7 +9,6 @@ use vfs::fuse::Serve;
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
-use super::config;
 use super::request::{self, Request};
 use crate::chain::ChainError;
 use crate::error::DeviceError;
@@ -17,24 +16,16 @@ use crate::limits::{FILESYSTEM_STOP_PATIENCE, MAX_QUEUES};
 use crate::memory::Memory;
 use crate::vhost_user::{Device, DeviceServer};
 
-/// How the guest is to see a filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilesystemOptions {
-    /// What the guest mounts it by (`mount -t virtiofs TAG DIR`): 1 to 36 printable ASCII
-    /// characters.
-    pub tag: String,
-    /// How many request queues, at most [`MAX_QUEUES`]; one of high priority comes to them. Linux
-    /// before 6.9 uses the first only. QEMU must be given the same number
-    /// (`num-request-queues=`), or fewer.
-    pub queues: u16,
-}
-
 /// Serves a filesystem to the front end at the other end of a connected socket, from now on, by a
 /// thread of its own and one more while it is connected.
 ///
 /// A driver that begins anew (a guest that was reset, a module loaded again) finds the server
 /// reset. Requests that are under way when a ring is stopped get a moment to end. What is not
 /// done by then rests, and goes on when the ring does; after a pause, that is.
+///
+/// `queues` says how many request queues there are, 1 to [`MAX_QUEUES`]; one of high priority comes
+/// to them. Linux before 6.9 uses the first only. The tag that the guest mounts the filesystem by
+/// is the front end's affair.
 ///
 /// For QEMU the front end is `-chardev socket,id=f0,fd=N` with
 /// `-device vhost-user-fs-device,chardev=f0,tag=TAG,num-request-queues=Q,queue-size=1024`. Linux
@@ -44,25 +35,18 @@ pub struct FilesystemOptions {
 pub fn serve_filesystem(
     socket: UnixStream,
     server: Arc<dyn Serve>,
-    options: FilesystemOptions,
+    queues: u16,
 ) -> Result<DeviceServer, DeviceError> {
-    let FilesystemOptions { tag, queues } = options;
-    let printable = tag.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !printable || !(1..=config::TAG_BYTES).contains(&tag.len()) {
-        return Err(DeviceError::Tag(tag));
-    }
     if !(1..=MAX_QUEUES).contains(&queues) {
         return Err(DeviceError::Queues(queues));
     }
-    let config = config::space(&tag, queues);
-    DeviceServer::start(socket, Filesystem { server, queues, config })
+    DeviceServer::start(socket, Filesystem { server, queues })
 }
 
 struct Filesystem {
     server: Arc<dyn Serve>,
     /// Without the one of high priority.
     queues: u16,
-    config: Vec<u8>,
 }
 
 impl Device for Filesystem {
@@ -76,8 +60,9 @@ impl Device for Filesystem {
         self.queues + 1
     }
 
+    /// QEMU keeps it, and warns of servers that have one too.
     fn config(&self) -> &[u8] {
-        &self.config
+        &[]
     }
 
     fn serve(

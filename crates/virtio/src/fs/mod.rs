@@ -9,8 +9,7 @@
 //! first of them. What is in a request is the server's affair, the room for its reply too: a chain
 //! without any is a request that has no reply. There is no DAX window and no notification queue.
 
-mod config;
 mod device;
 pub mod request;
 
-pub use device::{FilesystemOptions, serve_filesystem};
+pub use device::serve_filesystem;

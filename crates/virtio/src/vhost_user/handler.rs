@@ -77,6 +77,15 @@ impl<D: Device> Handler<D> {
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
+    /// Without acknowledged messages, which the library offers by itself.
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        if self.device.config().is_empty() {
+            VhostUserProtocolFeatures::MQ
+        } else {
+            VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG
+        }
+    }
+
     fn ring(&mut self, index: impl TryInto<usize>) -> Result<&mut RingSlot> {
         let index = index.try_into().map_err(|_| Error::InvalidParam)?;
         self.rings.get_mut(index).ok_or(Error::InvalidParam)
@@ -192,13 +201,11 @@ impl<D: Device> VhostUserBackendReqHandlerMut for Handler<D> {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG)
+        Ok(self.protocol_features())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        let offered = VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::REPLY_ACK;
+        let offered = self.protocol_features() | VhostUserProtocolFeatures::REPLY_ACK;
         if features & !offered.bits() != 0 {
             return Err(Error::InvalidParam);
         }

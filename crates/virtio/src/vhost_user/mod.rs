@@ -41,7 +41,7 @@ pub(crate) trait Device: Send + Sync + 'static {
     /// How many queues there are.
     fn queues(&self) -> u16;
 
-    /// The configuration space.
+    /// The configuration space; empty when the front end has it.
     fn config(&self) -> &[u8];
 
     /// Begins to serve a chain. The future ends in bounded time with how many bytes of the

@@ -96,8 +96,9 @@ impl FrontEnd {
         let ranges = [(GuestAddress(0), MEMORY, Some(offset))];
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
         assert!(socket.ask_u64(GET_FEATURES) & 1 << 30 != 0);
-        assert_eq!(socket.ask_u64(GET_PROTOCOL_FEATURES), PROTOCOL_FEATURES);
-        assert!(socket.tell(SET_PROTOCOL_FEATURES, &PROTOCOL_FEATURES.to_ne_bytes(), &[]));
+        let features = socket.ask_u64(GET_PROTOCOL_FEATURES);
+        assert_eq!(features | CONFIG, PROTOCOL_FEATURES);
+        assert!(socket.tell(SET_PROTOCOL_FEATURES, &features.to_ne_bytes(), &[]));
         let eventfd = || EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
         let rings = (0..2)
             .map(|_| Notifications { kick: eventfd(), call: eventfd(), error: eventfd() })

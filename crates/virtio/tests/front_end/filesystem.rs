@@ -11,12 +11,14 @@ use tokio::sync::Semaphore;
 use vfs::fuse::{Limits, Serve, Server};
 use vfs::host_dir::{Access, HostDir, HostDirOptions};
 use vfs::{Observer, Readable, Writable};
-use virtio::{DeviceError, FilesystemOptions, serve_filesystem};
+use virtio::{DeviceError, serve_filesystem};
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::driver::{DATA, FrontEnd, MEMORY, NEXT, RING, WRITE};
-use crate::socket::{GET_CONFIG, GET_FEATURES, GET_QUEUE_NUM, RESET_OWNER};
+use crate::socket::{
+    CONFIG, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, PROTOCOL_FEATURES, RESET_OWNER,
+};
 
 const INIT: u32 = 26;
 const FORGET: u32 = 2;
@@ -28,6 +30,9 @@ const REPLIES: u64 = 4 << 20;
 const PLACE: u64 = 16 << 10;
 /// The opcode that [`Gate`] does not answer before it is opened.
 const WAIT: u32 = 4_000;
+
+/// Address, length and flags of each descriptor of a chain.
+type Pieces<'a> = &'a [(u64, u32, u16)];
 
 /// A server in front of another that holds requests back.
 struct Gate {
@@ -87,10 +92,7 @@ impl Serve for Gate {
 }
 
 fn connect(server: Arc<dyn Serve>) -> FrontEnd {
-    FrontEnd::connect_to(|socket| {
-        let options = FilesystemOptions { tag: "share".to_owned(), queues: 1 };
-        serve_filesystem(socket, server, options).unwrap()
-    })
+    FrontEnd::connect_to(|socket| serve_filesystem(socket, server, 1).unwrap())
 }
 
 fn running(server: Arc<dyn Serve>) -> FrontEnd {
@@ -157,26 +159,20 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_tag_and_the_queues_are_in_the_configuration() {
+fn there_is_a_queue_of_high_priority_and_the_configuration_is_the_front_end_s() {
     let front_end = connect(Gate::new());
     assert_eq!(front_end.socket.ask_u64(GET_QUEUE_NUM), 2);
     assert_eq!(front_end.socket.ask_u64(GET_FEATURES) & 0xff_ffff, 0);
-    let header = [0u32, 40, 0].map(u32::to_ne_bytes).concat();
-    let answer = front_end.socket.ask(GET_CONFIG, &[header, vec![0; 40]].concat()).unwrap();
-    assert_eq!(answer[12..18], *b"share\0");
-    assert_eq!(answer[48..52], 1u32.to_le_bytes());
+    assert_eq!(front_end.socket.ask_u64(GET_PROTOCOL_FEATURES), PROTOCOL_FEATURES & !CONFIG);
     front_end.server.stop().unwrap();
 }
 
 #[test]
-fn options_that_are_refused() {
-    let long = "x".repeat(37);
-    for (tag, queues) in [("", 1), (&*long, 1), ("bell\u{7}", 1), ("é", 1), ("ok", 0), ("ok", 17)]
-    {
+fn queues_that_cannot_be_are_refused() {
+    for queues in [0, 17] {
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        let options = FilesystemOptions { tag: tag.to_owned(), queues };
-        let refused = serve_filesystem(theirs, Gate::new(), options);
-        assert!(matches!(refused, Err(DeviceError::Tag(_) | DeviceError::Queues(_))), "{tag}");
+        let refused = serve_filesystem(theirs, Gate::new(), queues);
+        assert!(matches!(refused, Err(DeviceError::Queues(asked)) if asked == queues));
     }
 }
 
@@ -297,7 +293,7 @@ fn hanging_up_ends_the_device_whatever_waits() {
 fn chains_that_lead_out_of_the_memory_or_nowhere_break_the_ring() {
     let end = MEMORY as u64;
     let far = u64::MAX - 100;
-    let bad: &[&[(u64, u32, u16)]] = &[
+    let bad: &[Pieces<'_>] = &[
         &[(end - 8, 16, WRITE)],
         &[(far, 200, 0)],
         &[(DATA, 40, NEXT), (end, 1, WRITE)],
@@ -339,7 +335,7 @@ fn requests_without_sense_or_without_room_come_back_unanswered_or_refused() {
     let front_end = running(gate.clone());
     front_end.begin(0);
     let lookup = request(LOOKUP, 7, ROOT, b"file\0");
-    let cases: &[(&[(u64, u32, u16)], u32)] = &[
+    let cases: &[(Pieces<'_>, u32)] = &[
         // Nothing to read.
         (&[(REPLIES, 160, WRITE)], 0),
         // Less than a header.

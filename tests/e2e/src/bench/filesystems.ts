@@ -121,7 +121,7 @@ export async function benchFilesystems(server: string, work: string): Promise<vo
     for (const name of ["ours", "peer"]) fill(join(folder, name));
     writeFileSync(join(folder, "initramfs"), initramfs(work));
     const path = (name: string) => join(folder, name);
-    servers.push(await serve(server, [path("ours"), path("ours.sock"), "ours"], path("ours.sock")));
+    servers.push(await serve(server, [path("ours"), path("ours.sock")], path("ours.sock")));
     const peer = [`--socket-path=${path("peer.sock")}`, "-o", `source=${path("peer")},cache=auto`];
     servers.push(await serve(PEER, peer, path("peer.sock")));
     tell(await run(folder));
