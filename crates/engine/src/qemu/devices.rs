@@ -15,8 +15,8 @@ const MAX_DISK_QUEUES: u32 = 4;
 /// Request queues of a filesystem: Linux 6.1, our guests' kernel, uses no more.
 pub(super) const FILESYSTEM_QUEUES: u16 = 1;
 /// How long the servers may take to end after QEMU has. They see the end of file at once; only a
-/// system call that is under way holds one up.
-const END_DEADLINE: Duration = Duration::from_secs(2);
+/// system call that hangs in the host's kernel, or a host that lets nobody run, holds one up.
+const END_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the servers are asked whether they have failed.
 const LOOK: Duration = Duration::from_secs(1);
 
