@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { artifacts, imageFile } from "../support/artifacts.js";
 import { median, report } from "./statistics.js";
 
-const ROUNDS = 7;
+const ROUNDS = 5;
 const DEADLINE_MS = 15 * 60_000;
 /** From Debian's package qemu-system-common, version 7.2. */
 const PEER = "/usr/lib/qemu/virtiofsd";
@@ -122,7 +122,11 @@ export async function benchFilesystems(server: string, work: string): Promise<vo
     writeFileSync(join(folder, "initramfs"), initramfs(work));
     const path = (name: string) => join(folder, name);
     servers.push(await serve(server, [path("ours"), path("ours.sock")], path("ours.sock")));
-    const peer = [`--socket-path=${path("peer.sock")}`, "-o", `source=${path("peer")},cache=auto`];
+    const peer = [
+      `--socket-path=${path("peer.sock")}`,
+      "-o",
+      `source=${path("peer")},cache=auto,log_level=err`,
+    ];
     servers.push(await serve(PEER, peer, path("peer.sock")));
     tell(await run(folder));
   } finally {
