@@ -4,8 +4,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "lanebox/v1/error.proto",
+    "lanebox/v1/filesystem.proto",
+    "lanebox/v1/mount.proto",
     "lanebox/v1/process.proto",
     "lanebox/v1/sandbox.proto",
     "lanebox/guest/v1/guest.proto",

@@ -42,6 +42,7 @@ pub(crate) fn spec(kernel: File) -> VmSpec {
         initramfs: file(&[0; 512]),
         control_port: "test.control".to_owned(),
         disks: Vec::new(),
+        filesystems: Vec::new(),
     }
 }
 
