@@ -90,7 +90,7 @@ async fn steps_are_announced_in_order_and_configure_works_once() {
     assert_eq!(code(&refused), ErrorCode::InvalidArgument);
     let steps = vm.configure(request(true)).await.unwrap();
     let expected = "clock mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
-        hosts loopback limits working-directory";
+        hosts loopback limits mounts working-directory";
     assert_eq!(steps.join(" "), expected);
     let again = vm.configure(request(true)).await.unwrap_err();
     assert_eq!(code(&again), ErrorCode::InvalidArgument);
