@@ -8,6 +8,9 @@ pub enum DeviceError {
     /// Not 1 to 20 printable ASCII characters.
     #[error("The serial {0:?} must have 1 to 20 printable ASCII characters")]
     Serial(String),
+    /// Not 1 to 36 printable ASCII characters.
+    #[error("The tag {0:?} must have 1 to 36 printable ASCII characters")]
+    Tag(String),
     /// Not 1 to [`crate::limits::MAX_QUEUES`].
     #[error("The device cannot have {0} queues; 1 to 16 are possible")]
     Queues(u16),

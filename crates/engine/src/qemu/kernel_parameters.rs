@@ -29,11 +29,18 @@ const FIXED: &[&str] = &[
     "rdinit=/init",
 ];
 
+/// Where a microvm has its second I/O APIC (IO_APIC_SECONDARY_ADDRESS of QEMU's ioapic.h). Its
+/// firmware's table does not tell of it.
+const SECOND_IOAPIC: &str = " ioapic2=0xfec10000";
+
 /// The whole line. `tsc_khz` is the pace of the host's time stamp counter, when it can be relied
 /// on. QEMU appends one `virtio_mmio.device=` for each device, which the kernel must read as its
 /// own: so nothing here is `--`.
-pub(super) fn kernel_parameters(tsc_khz: Option<u32>) -> String {
+pub(super) fn kernel_parameters(tsc_khz: Option<u32>, second_ioapic: bool) -> String {
     let mut line = FIXED.join(" ");
+    if second_ioapic {
+        line.push_str(SECOND_IOAPIC);
+    }
     if let Some(khz) = tsc_khz {
         let loops_per_jiffy = u64::from(khz) * 1_000 / KERNEL_HZ;
         line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={loops_per_jiffy}"));
@@ -47,15 +54,15 @@ mod tests {
 
     #[test]
     fn clock_parameters_stand_there_only_when_the_counter_is_steady() {
-        let with = kernel_parameters(Some(2_600_000));
+        let with = kernel_parameters(Some(2_600_000), true);
         assert!(with.contains("tsc_early_khz=2600000 tsc=reliable lpj=26000000"), "{with}");
-        assert!(!kernel_parameters(None).contains("tsc"));
-        assert!(!kernel_parameters(None).contains("lpj"));
+        assert!(!kernel_parameters(None, false).contains("tsc"));
+        assert!(!kernel_parameters(None, false).contains("lpj"));
     }
 
     #[test]
     fn nothing_ends_the_kernel_s_own_part_of_the_line() {
-        let line = kernel_parameters(Some(2_600_000));
+        let line = kernel_parameters(Some(2_600_000), true);
         assert!(line.split(' ').all(|word| word != "--" && !word.is_empty()), "{line}");
     }
 }

@@ -23,6 +23,7 @@ pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const GET_QUEUE_NUM: u32 = 17;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
 pub(crate) const GET_CONFIG: u32 = 24;
+pub(crate) const RESET_OWNER: u32 = 4;
 
 /// Multiple queues, acknowledged messages, configuration space.
 pub(crate) const PROTOCOL_FEATURES: u64 = 1 | 1 << 3 | 1 << 9;
