@@ -32,7 +32,7 @@ pub const MAX_RUNS: u32 = 1024;
 pub const MAX_WATCHERS: u32 = 64;
 /// Filesystems beside the root (lanebox/v1/sandbox.proto), and `ServeFilesystem` calls that wait for
 /// Boot; one more is `LIMIT_EXCEEDED`.
-pub const MAX_MOUNTS: usize = 32;
+pub const MAX_MOUNTS: usize = engine::VmSpec::MAX_FILESYSTEMS;
 /// Connections to the debug socket at once; one more is closed.
 pub const MAX_DEBUG_CONNECTIONS: usize = 8;
 

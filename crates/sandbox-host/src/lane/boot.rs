@@ -101,7 +101,7 @@ impl Boot<'_> {
             initramfs: initramfs.into_file(),
             control_port: protocol::CONTROL_PORT.to_owned(),
             disks: vec![disk],
-            filesystems: Vec::new(),
+            filesystems: mounts.served(),
         };
         let machine = self
             .engine

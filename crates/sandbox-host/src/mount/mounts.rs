@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Weak};
 
+use engine::FilesystemSpec;
 use protocol::guest::v1 as guest_v1;
 use tokio::task::{JoinHandle, spawn_blocking};
 use vfs::callbacks::{CallbackFs, CallbackOptions};
@@ -86,8 +87,12 @@ impl Mounts {
     }
 
     /// The servers and the tags of their devices.
-    pub fn served(&self) -> &[(String, Arc<dyn Serve>)] {
-        &self.served
+    pub fn served(&self) -> Vec<FilesystemSpec> {
+        let spec = |(tag, server): &(String, Arc<dyn Serve>)| FilesystemSpec {
+            tag: tag.clone(),
+            server: Arc::clone(server),
+        };
+        self.served.iter().map(spec).collect()
     }
 
     /// What the guest's init is to mount.

@@ -14,6 +14,9 @@ use crate::limits::{
 };
 use crate::mount::check_id;
 
+/// What the guest's kernel and init have for themselves.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// A filesystem beside the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPlan {
@@ -99,6 +102,10 @@ fn mount(mount: v1::Mount) -> Result<MountPlan, RequestError> {
     if target == "/" || !is_normal(Path::new(&target), &target) {
         let reason =
             "it must be in normal form, without \".\", \"..\" or empty parts, and not \"/\"";
+        return Err(RequestError::new("mounts.target", target, reason));
+    }
+    if let Some(kernels) = KERNELS.iter().find(|kernels| Path::new(&target).starts_with(kernels)) {
+        let reason = format!("nothing can be mounted in {kernels}");
         return Err(RequestError::new("mounts.target", target, reason));
     }
     let source = match mount.source {
