@@ -163,5 +163,6 @@ pub const MAX_ARGS: usize = 65_536;
 /// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
-const _: () = assert!(CLIENT_STREAMS > MAX_RUNS + MAX_WATCHERS + 2 * MAX_MOUNTS as u32);
+const _: () =
+    assert!(CLIENT_STREAMS as usize > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS);
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));
