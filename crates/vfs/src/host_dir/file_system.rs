@@ -223,6 +223,7 @@ impl FileSystem for HostDir {
         handle: Option<Handle>,
         changes: Changes,
     ) -> Result<(Attr, Duration), Errno> {
+        let _changing = self.guest_changes();
         let node = self.nodes.get(inode)?;
         let file = handle.and_then(|handle| self.files.get(inode, handle).ok());
         self.change(&node, file.as_deref(), &changes)?;
@@ -246,6 +247,7 @@ impl FileSystem for HostDir {
         name: &Name,
         target: &Target,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
         let entry = self.make(caller, &place, 0, &Make::Symlink(target))?;
         self.changed_by_guest(&[parent, entry.inode]);
@@ -259,6 +261,7 @@ impl FileSystem for HostDir {
         name: &Name,
         mode: u32,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let what = match Kind::from_mode(mode) {
             Some(Kind::File) => Make::File,
             Some(Kind::Fifo) => Make::Fifo,
@@ -278,6 +281,7 @@ impl FileSystem for HostDir {
         name: &Name,
         permissions: u32,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
         let entry = self.make(caller, &place, permissions, &Make::Directory)?;
         self.changed_by_guest(&[parent, entry.inode]);
@@ -285,12 +289,14 @@ impl FileSystem for HostDir {
     }
 
     async fn unlink(&self, parent: Inode, name: &Name) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.remove(parent, name, AtFlags::empty())?;
         self.changed_by_guest(&[parent]);
         Ok(())
     }
 
     async fn remove_dir(&self, parent: Inode, name: &Name) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.remove(parent, name, AtFlags::REMOVEDIR)?;
         self.changed_by_guest(&[parent]);
         Ok(())
@@ -302,18 +308,21 @@ impl FileSystem for HostDir {
         to: (Inode, &Name),
         mode: RenameMode,
     ) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.move_name(from, to, mode)?;
         self.changed_by_guest(&[from.0, to.0]);
         Ok(())
     }
 
     async fn link(&self, inode: Inode, parent: Inode, name: &Name) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let entry = self.add_name(inode, parent, name)?;
         self.changed_by_guest(&[parent, inode]);
         Ok(entry)
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, Errno> {
+        let _changing = self.guest_changes();
         let node = self.nodes.get(inode)?;
         let opened = self.open_node(&node, flags)?;
         if flags.truncate {
@@ -330,6 +339,7 @@ impl FileSystem for HostDir {
         permissions: u32,
         flags: OpenFlags,
     ) -> Result<(Entry, Opened), Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
         let created = self.create_file(caller, &place, permissions, flags)?;
         self.changed_by_guest(&[parent, created.0.inode]);
@@ -364,6 +374,7 @@ impl FileSystem for HostDir {
         data: &mut Readable,
         flags: WriteFlags,
     ) -> Result<usize, Errno> {
+        let _changing = self.guest_changes();
         let count = self.write_file(inode, handle, offset, data, flags)?;
         self.changed_by_guest(&[inode]);
         Ok(count)
@@ -433,6 +444,7 @@ impl FileSystem for HostDir {
         value: &[u8],
         flags: u32,
     ) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.write_xattr(inode, name, value, flags)?;
         self.changed_by_guest(&[inode]);
         Ok(())
@@ -447,6 +459,7 @@ impl FileSystem for HostDir {
     }
 
     async fn remove_xattr(&self, inode: Inode, name: &Name) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.drop_xattr(inode, name)?;
         self.changed_by_guest(&[inode]);
         Ok(())
@@ -475,6 +488,7 @@ impl FileSystem for HostDir {
         range: (u64, u64),
         mode: AllocateMode,
     ) -> Result<(), Errno> {
+        let _changing = self.guest_changes();
         self.allocate_range(self.files.get(inode, handle)?, range, mode).await?;
         self.changed_by_guest(&[inode]);
         Ok(())
@@ -485,6 +499,7 @@ impl FileSystem for HostDir {
     }
 
     async fn copy_range(&self, from: Place, to: Place, length: u64) -> Result<usize, Errno> {
+        let _changing = self.guest_changes();
         let source = self.files.get(from.inode, from.handle)?;
         let target = self.files.get(to.inode, to.handle)?;
         let count = self.copy((source, from.offset), (target, to.offset), length).await?;

@@ -1,6 +1,7 @@
 //! What the guest changed itself, so that it is not told of its own doing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -17,6 +18,19 @@ const REMEMBERED: usize = 8192;
 #[derive(Default)]
 pub(super) struct GuestChanges {
     latest: Mutex<HashMap<FileId, Time>>,
+    /// Changes that have begun and are not noted yet.
+    begun: AtomicUsize,
+}
+
+/// A change that the guest is making.
+pub(super) struct Changing<'a>(Option<&'a GuestChanges>);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        if let Some(changes) = self.0 {
+            changes.begun.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl GuestChanges {
@@ -39,12 +53,26 @@ impl GuestChanges {
         self.latest().get(&found.id).is_some_and(|time| found.stamp().changed <= *time)
     }
 
+    /// Whether the guest is changing something at this moment.
+    pub(super) fn any_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire) > 0
+    }
+
     fn latest(&self) -> MutexGuard<'_, HashMap<FileId, Time>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl HostDir {
+    /// The guest begins to change something; what it was is noted before this is dropped.
+    pub(super) fn guest_changes(&self) -> Changing<'_> {
+        let changes = self.guest_changes.get().map(|changes| &**changes);
+        if let Some(changes) = changes {
+            changes.begun.fetch_add(1, Ordering::AcqRel);
+        }
+        Changing(changes)
+    }
+
     /// The guest has changed these files.
     pub(super) fn changed_by_guest(&self, inodes: &[Inode]) {
         let Some(changes) = self.guest_changes.get() else { return };

@@ -26,8 +26,10 @@ use crate::{Event, Name, Observer};
 
 /// Changes are told this long after the first of them, each path once.
 const GATHER: Duration = Duration::from_millis(50);
-/// Paths that are told at once; more are an event.
+/// With so many paths they are told at once.
 const GATHER_MAX: usize = 1024;
+/// How often telling is put off for a guest that is changing something.
+const PUT_OFF_MAX: u32 = 10;
 /// Directories that are followed. Another limit is the system's, `fs.inotify.max_user_watches`.
 const WATCHES: usize = 16_384;
 /// After lost notifications the tree is looked at again, at most this often.
@@ -77,6 +79,8 @@ impl HostWatcher {
             observer,
             directories: HashMap::new(),
             changed: BTreeSet::new(),
+            put_off: 0,
+            found: HashMap::new(),
             told: Told::default(),
             looked: Instant::now(),
         };
@@ -90,7 +94,6 @@ impl HostWatcher {
 struct Told {
     full: bool,
     lost: bool,
-    many: bool,
 }
 
 struct Following {
@@ -104,6 +107,11 @@ struct Following {
     /// Relative to the root, which is empty; by watch descriptor.
     directories: HashMap<i32, Vec<u8>>,
     changed: BTreeSet<Vec<u8>>,
+    /// How often telling was put off because the guest is changing something.
+    put_off: u32,
+    /// What was found in new directories, by the directory: of interest unless the guest made or
+    /// moved it.
+    found: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     told: Told,
     looked: Instant,
 }
@@ -125,7 +133,8 @@ impl Following {
             let at = *tell_at.get_or_insert_with(|| Instant::now() + GATHER);
             if Instant::now() >= at {
                 self.tell();
-                tell_at = None;
+                let again = (!self.changed.is_empty()).then(|| Instant::now() + GATHER);
+                tell_at = again;
             }
         }
     }
@@ -209,18 +218,16 @@ impl Following {
     }
 
     fn changed(&mut self, path: Vec<u8>) {
-        if self.changed.len() < GATHER_MAX {
-            self.changed.insert(path);
-        } else if !self.changed.contains(&path) {
-            let problem = format!(
-                "More than {GATHER_MAX} files changed at once; the guest's watchers do not hear of all"
-            );
-            Self::say_once(&self.observer, &mut self.told.many, problem);
+        if self.changed.len() >= GATHER_MAX {
+            self.put_off = PUT_OFF_MAX;
+            self.tell();
         }
+        self.changed.insert(path);
     }
 
     /// Follows a directory and all below it; what is in a new one is told, too.
     fn follow(&mut self, path: Vec<u8>, is_new: bool) {
+        let (top, mut found) = (path.clone(), Vec::new());
         let mut ahead = vec![path];
         while let Some(path) = ahead.pop() {
             if self.has_ended() {
@@ -234,7 +241,7 @@ impl Following {
                 }
                 Err(System::NOSPC) => {
                     self.full("the system's limit, fs.inotify.max_user_watches");
-                    return;
+                    break;
                 }
                 // Gone, or not ours to read: then neither the guest gets it.
                 Err(_) => continue,
@@ -249,17 +256,20 @@ impl Following {
                 if self.masked.contains(&below) {
                     continue;
                 }
-                if is_new {
-                    self.changed(below.clone());
+                if is_new && found.len() < GATHER_MAX {
+                    found.push(below.clone());
                 }
                 if matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
                     if self.directories.len() + ahead.len() >= WATCHES {
                         self.full(&format!("{WATCHES}"));
-                        return;
+                    } else {
+                        ahead.push(below);
                     }
-                    ahead.push(below);
                 }
             }
+        }
+        if !found.is_empty() && self.found.len() < GATHER_MAX {
+            self.found.insert(top, found);
         }
     }
 
@@ -300,12 +310,34 @@ impl Following {
     }
 
     fn tell(&mut self) {
+        // A change that the guest is making at this moment is not noted yet: what cannot be
+        // explained waits for it, but not for ever.
+        let mut again = BTreeSet::new();
+        let can_wait = self.put_off < PUT_OFF_MAX;
         for path in std::mem::take(&mut self.changed) {
-            if !self.is_guests_own(&path) {
-                let path = [b"/", &path[..]].concat();
-                self.observer.report(Event::Changed { path });
+            let busy = self.own.upgrade().is_some_and(|own| own.any_begun());
+            if self.is_guests_own(&path) {
+                self.found.remove(&path);
+            } else if busy && can_wait {
+                again.insert(path);
+            } else {
+                self.tell_of(&path);
             }
         }
+        self.put_off = if again.is_empty() { 0 } else { self.put_off + 1 };
+        for (top, paths) in std::mem::take(&mut self.found) {
+            if again.contains(&top) {
+                self.found.insert(top, paths);
+            } else {
+                paths.iter().for_each(|path| self.tell_of(path));
+            }
+        }
+        self.changed = again;
+    }
+
+    fn tell_of(&self, path: &[u8]) {
+        let path = [b"/", path].concat();
+        self.observer.report(Event::Changed { path });
     }
 
     fn is_guests_own(&self, path: &[u8]) -> bool {
