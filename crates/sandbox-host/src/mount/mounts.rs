@@ -105,8 +105,11 @@ impl Mounts {
         self.announcing = Some(self.announcer.tell(guest.clone(), self.mark));
     }
 
-    /// The VM is closing: callbacks that hang are not waited for.
-    pub fn hurry(&self) {
+    /// The VM is closing: callbacks that hang are not waited for, and nobody watches any more.
+    pub fn hurry(&mut self) {
+        if let Some(task) = self.announcing.take() {
+            task.abort();
+        }
         self.links.iter().for_each(|link| link.hurry());
     }
 
