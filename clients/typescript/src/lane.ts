@@ -15,6 +15,7 @@ import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
 import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
+import { MountServer, type ServedMount } from "./mounts/mount-server.js";
 import { deferred, within } from "./wait.js";
 import { type LaneEnd, Watch } from "./watch.js";
 
@@ -22,6 +23,8 @@ import { type LaneEnd, Watch } from "./watch.js";
 export const limits = {
   /** The whole boot. The helper's own limit is 60 s; this is for a helper that hangs. */
   bootMs: 75_000,
+  /** What the helper gets to take the mounts in, before the boot. */
+  attachMs: 10_000,
   /** The probe. */
   probeMs: 20_000,
   /** What a guest gets to stop in; then the helper kills it. */
@@ -57,6 +60,7 @@ export class Lane {
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #end: LaneEnd | undefined;
+  #mounts: MountServer[] = [];
   #booted = false;
 
   private constructor(helper: Helper, console: ConsoleCallback | undefined) {
@@ -79,12 +83,20 @@ export class Lane {
     return this.#call(() => this.#connection.sandbox.probe({}, { timeoutMs: limits.probeMs }));
   }
 
-  /** Brings the VM up. When that fails or is aborted, the helper is gone before this rejects. */
-  async boot(request: BootRequest, signal: AbortSignal | undefined): Promise<BootResponse> {
+  /**
+   * Brings the VM up, with mounts that are served from here. When that fails or is aborted, the
+   * helper is gone before this rejects.
+   */
+  async boot(
+    request: BootRequest,
+    signal: AbortSignal | undefined,
+    mounts: readonly Omit<ServedMount, "warn">[] = [],
+  ): Promise<BootResponse> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     const options = { timeoutMs: limits.bootMs, signal: call.signal };
     try {
+      await this.#serve(mounts, call.signal);
       const response = await this.#connection.sandbox.boot(request, options);
       signal?.throwIfAborted();
       this.#booted = true;
@@ -142,6 +154,28 @@ export class Lane {
   /** Kills the helper, and with it the VM, now. */
   kill(): void {
     this.#helper.kill();
+  }
+
+  /** Opens the streams of mounts and waits until the helper has taken all of them. */
+  async #serve(mounts: readonly Omit<ServedMount, "warn">[], signal: AbortSignal): Promise<void> {
+    if (mounts.length === 0) return;
+    signal.throwIfAborted();
+    const warn = (message: string) => this.events.warn(message);
+    const client = this.#connection.filesystem;
+    this.#mounts = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
+    const end = () => this.#endMounts();
+    const late = setTimeout(end, limits.attachMs);
+    const deaf = onAbort(signal, end);
+    try {
+      await Promise.all(this.#mounts.map(({ attached }) => attached));
+    } finally {
+      clearTimeout(late);
+      deaf();
+    }
+  }
+
+  #endMounts(): void {
+    for (const mount of this.#mounts) mount.end();
   }
 
   async #call<T>(make: () => Promise<T>): Promise<T> {
@@ -205,6 +239,7 @@ export class Lane {
   /** Runs once, when any part of the lane has ended: takes down the rest. */
   async #finish(): Promise<LaneEnd> {
     this.#ending.resolve();
+    this.#endMounts();
     this.#connection.finish();
     await within(Promise.all([this.#connection.lost, this.#watch.done]), limits.finishMs);
     this.#connection.destroy();
