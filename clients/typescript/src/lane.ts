@@ -163,13 +163,14 @@ export class Lane {
     const warn = (message: string) => this.events.warn(message);
     const client = this.#connection.filesystem;
     this.#mounts = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
-    const end = () => this.#endMounts();
-    const late = setTimeout(end, limits.attachMs);
-    const deaf = onAbort(signal, end);
+    const deaf = onAbort(signal, () => this.#endMounts());
     try {
-      await Promise.all(this.#mounts.map(({ attached }) => attached));
+      const attached = Promise.all(this.#mounts.map((mount) => mount.attached));
+      if (!(await within(attached, limits.attachMs))) {
+        throw new SandboxError("timeout", "The helper did not take the mounts in time");
+      }
+      await attached;
     } finally {
-      clearTimeout(late);
       deaf();
     }
   }
@@ -194,6 +195,7 @@ export class Lane {
 
   /** The error for the user. A connection that breaks is explained by how the helper ended. */
   async #explain(error: unknown): Promise<SandboxError> {
+    if (error instanceof SandboxError) return error;
     const detail = errorDetail(error);
     const known = detail && fromDetail(detail, this.#console.tail);
     if (known !== undefined && known.code !== "sandbox-exited") return known;

@@ -7,10 +7,17 @@ import { BindMount, type Mount, VirtualMount } from "./mount.js";
 import type { ServedMount } from "./mount-server.js";
 
 /** Mounts of a VM, at most. */
-const MOUNTS_MAX = 16;
+export const MOUNTS_MAX = 16;
 
 /** Where each mount goes. */
 export type BootMounts = readonly (readonly [target: string, mount: Mount])[];
+
+/** The check of a path to mount on. */
+export const mountTarget: Check<string> = (value, path) => {
+  const checked = absolutePath(value, path);
+  if (checked !== "/") return checked;
+  throw invalidUnseen(path, "'/' is the root filesystem's; mount below it");
+};
 
 /** The check of the option `mounts`. */
 export const bootMounts: Check<BootMounts> = (value, path) => {
@@ -24,10 +31,7 @@ export const bootMounts: Check<BootMounts> = (value, path) => {
   }
   return entries.map(([target, mount]) => {
     const where = `${path}[${JSON.stringify(target)}]`;
-    if (absolutePath(target, where) === "/") {
-      throw invalidUnseen(where, "the root is the root filesystem's; mount below it");
-    }
-    return [target, checkMount(mount, where)] as const;
+    return [mountTarget(target, where), checkMount(mount, where)] as const;
   });
 };
 

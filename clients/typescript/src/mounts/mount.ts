@@ -167,10 +167,11 @@ export class BindMount {
 /** What `mounts` take: what `fs.memory`, `fs.virtual`, `fs.fromPromises` and `fs.bind` return. */
 export type Mount = MemoryFileSystem | VirtualMount | BindMount;
 
-function requireDirectory(directory: string, path: string): void {
+/** Throws `invalid-argument` when there is no such directory on the host. */
+export function requireDirectory(directory: string, path: string): string {
   let problem = "is not a directory";
   try {
-    if (statSync(directory).isDirectory()) return;
+    if (statSync(directory).isDirectory()) return directory;
   } catch (error) {
     problem = `cannot be used (${errnoOf(error) ?? String(error)})`;
   }
