@@ -7,7 +7,7 @@ export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
 export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
-export type { MemoryEntry, MemoryStat } from "./memory/stat.js";
+export type { MemoryEntry, MemorySizes, MemoryStat } from "./memory/stat.js";
 export type {
   DirectoryEntry,
   FileStat,

@@ -165,12 +165,12 @@ function roundUp(bytes: number): number {
 
 /** Copies a range of a piece; what it does not hold is zeros. */
 function copyOut(piece: Piece | undefined, from: number, to: number, into: Buffer): void {
-  if (piece === undefined) {
+  const first = Math.max(from, piece?.start ?? to);
+  const last = Math.min(to, piece === undefined ? 0 : piece.start + piece.used);
+  if (piece === undefined || first >= last) {
     into.fill(0);
     return;
   }
-  const first = Math.min(Math.max(from, piece.start), to);
-  const last = Math.max(first, Math.min(to, piece.start + piece.used));
   into.fill(0, 0, first - from);
   piece.data.copy(into, first - from, first - piece.start, last - piece.start);
   into.fill(0, last - from);

@@ -2,7 +2,6 @@
 import { fileError } from "../mounts/errno.js";
 import type {
   FileSystem,
-  FileSystemSizes,
   FileTimes,
   OnChange,
   ReadRequest,
@@ -13,7 +12,14 @@ import { binary, bytes, type PathLike, text } from "../mounts/names.js";
 import { SIZE_MAX } from "./content.js";
 import { type AnyNode, DirectoryNode } from "./node.js";
 import { MemorySession } from "./session.js";
-import { entryOf, type MemoryEntry, type MemoryStat, sizesOf, statOf } from "./stat.js";
+import {
+  entryOf,
+  type MemoryEntry,
+  type MemorySizes,
+  type MemoryStat,
+  sizesOf,
+  statOf,
+} from "./stat.js";
 import { directory, type Place, type Tree } from "./tree.js";
 import { givenPath, pathOf, placeOf, walk } from "./walker.js";
 
@@ -240,8 +246,9 @@ export class MemoryFileSystem implements FileSystem<PathLike> {
 
   /** Gives the file at `path` one more name. */
   async link(path: PathLike, newPath: PathLike): Promise<void> {
+    const node = this.#at(path, false);
     const place = this.#place(newPath, false);
-    this.#changed(this.#tree.link(this.#at(path, false), place), place);
+    this.#changed(this.#tree.link(node, place), place);
   }
 
   /** Makes a symlink at `path` that holds `target`. */
@@ -311,7 +318,7 @@ export class MemoryFileSystem implements FileSystem<PathLike> {
   }
 
   /** What there is and what is free. */
-  async statfs(): Promise<Required<FileSystemSizes>> {
+  async statfs(): Promise<MemorySizes> {
     return sizesOf(this.#tree.budget);
   }
 

@@ -18,6 +18,9 @@ export type MemoryEntry = MemoryStat &
     readonly rawName: Uint8Array;
   };
 
+/** The sizes of a tree, all of them. */
+export type MemorySizes = { readonly [K in keyof FileSystemSizes]-?: number };
+
 /** All of a file's attributes. */
 export function statOf(node: AnyNode): MemoryStat {
   const { type, size, mode, uid, gid, nlink, ino, modified, accessed, changed } = node;
@@ -44,7 +47,7 @@ export function entryOf(name: string, node: AnyNode): MemoryEntry {
 }
 
 /** What statfs tells. */
-export function sizesOf(budget: Budget): Required<FileSystemSizes> {
+export function sizesOf(budget: Budget): MemorySizes {
   return {
     blockSize: BLOCK,
     blocks: Math.ceil(budget.maxBytes / BLOCK),

@@ -85,8 +85,8 @@ export class Tree {
   }
 
   link(node: AnyNode, place: Place): void {
-    if (node instanceof DirectoryNode) throw fileError("EPERM", "a directory has one name");
     this.#requireFree(place);
+    if (node instanceof DirectoryNode) throw fileError("EPERM", "a directory has one name");
     this.budget.takeName();
     const now = this.#clock();
     node.nlink += 1;
