@@ -20,13 +20,13 @@ export class WrongAnswer extends Error {}
 /** What a question can be answered with. */
 export type Answer = FilesystemAnswer["answer"];
 
-const types: Readonly<Record<string, FileType>> = {
-  file: FileType.FILE,
-  directory: FileType.DIRECTORY,
-  symlink: FileType.SYMLINK,
-  fifo: FileType.FIFO,
-  socket: FileType.SOCKET,
-};
+const types: ReadonlyMap<unknown, FileType> = new Map([
+  ["file", FileType.FILE],
+  ["directory", FileType.DIRECTORY],
+  ["symlink", FileType.SYMLINK],
+  ["fifo", FileType.FIFO],
+  ["socket", FileType.SOCKET],
+]);
 const U32_MAX = 2 ** 32 - 1;
 const U64_MAX = 2n ** 64n - 1n;
 /** Bytes of the names of all attributes of a file. */
@@ -41,7 +41,7 @@ export const DONE: Answer = {
 /** A FileStat of a callback. */
 export function statAnswer(given: unknown): FileStat {
   const stat = fields(given, "a FileStat");
-  const type = typeof stat["type"] === "string" ? types[stat["type"]] : undefined;
+  const type = types.get(stat["type"]);
   if (type === undefined) throw new WrongAnswer(`its type is ${show(stat["type"])}`);
   const result = create(FileStatSchema, { type });
   const size = whole(stat, "sizeBytes", Number.MAX_SAFE_INTEGER);
