@@ -132,9 +132,10 @@ export class MemorySession implements ServedFileSystem<Uint8Array> {
     return sizesOf(this.#tree.budget);
   }
 
+  /** Tells of each path and of its directory, where a name may have come or gone. */
   watch(onChange: OnChange<Uint8Array>): () => void {
     const listener = (paths: readonly string[], by: unknown) => {
-      if (by !== this) onChange(paths.map(bytes));
+      if (by !== this) onChange(paths.flatMap((path) => [bytes(path), bytes(directoryOf(path))]));
     };
     this.#tree.listeners.add(listener);
     return () => this.#tree.listeners.delete(listener);
@@ -153,6 +154,10 @@ export class MemorySession implements ServedFileSystem<Uint8Array> {
     if (this.#tree.listeners.size > 1) this.#tree.changed(paths.map(binary), this);
     return result;
   }
+}
+
+function directoryOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
 function* told(entries: readonly (readonly [string, AnyNode])[]): Generator<MemoryEntry> {

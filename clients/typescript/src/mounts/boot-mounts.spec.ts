@@ -159,6 +159,7 @@ test("wrong mounts are refused before anything starts, by path and value", () =>
     [{ relative: memory }, /^options\.mounts\["relative"\]: .*normal form/],
     [{ "/a/": memory }, /^options\.mounts\["\/a\/"\]/],
     [{ "/": memory }, /^options\.mounts\["\/"\]: .*root/],
+    [{ "/dev/shm": memory }, /^options\.mounts\["\/dev\/shm"\]: nothing can be mounted in \/dev/],
     [{ "/a": reader }, /^options\.mounts\["\/a"\]: .*what a function of `fs` returns/],
     [{ "/a": undefined }, /^options\.mounts\["\/a"\]: .*undefined/],
     [

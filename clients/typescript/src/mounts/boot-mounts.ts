@@ -15,8 +15,14 @@ export type BootMounts = readonly (readonly [target: string, mount: Mount])[];
 /** The check of a path to mount on. */
 export const mountTarget: Check<string> = (value, path) => {
   const checked = absolutePath(value, path);
-  if (checked !== "/") return checked;
-  throw invalidUnseen(path, "'/' is the root filesystem's; mount below it");
+  if (checked === "/") {
+    throw invalidUnseen(path, "'/' is the root filesystem's; mount below it");
+  }
+  const [, top] = checked.split("/");
+  if (["proc", "sys", "dev"].includes(top ?? "")) {
+    throw invalidUnseen(path, `nothing can be mounted in /${top}, which is the guest kernel's`);
+  }
+  return checked;
 };
 
 /** The check of the option `mounts`. */

@@ -79,7 +79,10 @@ export interface FileSystemSizes {
   readonly filesFree?: number | undefined;
 }
 
-/** Tells which paths have changed otherwise than through the guest; may be called at any time. */
+/**
+ * Tells which paths have changed otherwise than through the guest; may be called at any time. For a
+ * name that came or went, tell its directory too.
+ */
 export type OnChange<Path = string> = (paths: readonly (Path | string)[]) => void;
 
 /**
@@ -103,7 +106,7 @@ export interface FileSystem<Path = string> {
 
   /** What is at the path itself. ENOENT when nothing is. */
   stat(path: Path): Promise<FileStat>;
-  /** All entries of a directory, without `.` and `..`, in any order. */
+  /** All entries of a directory, without `.` and `..`, in any order; 262144 at most. */
   list(path: Path): Promise<readonly DirectoryEntry[]>;
   read(request: ReadRequest<Path>): Promise<Uint8Array>;
 

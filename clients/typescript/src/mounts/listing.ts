@@ -8,8 +8,8 @@ import { binary } from "./names.js";
 
 /** Entries of a piece, at most; each is 400 bytes at most. */
 const PIECE = 512;
-/** Entries of a directory, at most. */
-const ENTRIES_MAX = 1_000_000;
+/** Entries of a directory, at most; what the host takes. */
+const ENTRIES_MAX = 262_144;
 
 /** The pieces of a directory. Throws a WrongAnswer where an entry cannot be, or a name comes twice. */
 export async function* pieces(
