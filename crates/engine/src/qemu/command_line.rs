@@ -20,8 +20,12 @@ const TRANSLATION_CACHE_MIB: u32 = 256;
 const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+arat,+rdrand";
 
 /// virtio devices that a microvm has room for as it is, on the pins of its I/O APIC that it has to
-/// spare; with a second one (`ioapic2=on`) there is room for 24.
+/// spare.
 const TRANSPORTS: usize = 8;
+/// The same on a second I/O APIC. QEMU has one only in a machine with ACPI. The guest knows none of
+/// that: its kernel is told where the devices are, and the firmware is the one of other microvms,
+/// which is quick and leaves tables for several processors.
+const SECOND_TRANSPORTS: usize = 24;
 /// Those that every machine has: ports, and random numbers.
 const FIXED_DEVICES: usize = 2;
 
@@ -45,10 +49,13 @@ pub(super) struct CommandLine<'a> {
     pub(super) filesystems: &'a [(String, RawFd)],
 }
 
-/// Whether a machine with so many devices of its own needs a second I/O APIC. The kernel must be
-/// told of it.
-pub(super) fn needs_second_ioapic(devices: usize) -> bool {
-    FIXED_DEVICES + devices > TRANSPORTS
+/// The transports of the second I/O APIC that a machine with so many devices of its own takes, in
+/// the order in which the devices come; none when it does without.
+pub(super) fn second_transports(devices: usize) -> Vec<usize> {
+    let devices = FIXED_DEVICES + devices;
+    // QEMU puts the first device on the last one.
+    let taken = if devices > TRANSPORTS { devices } else { 0 };
+    (0..SECOND_TRANSPORTS).rev().take(taken).collect()
 }
 
 impl CommandLine<'_> {
@@ -80,9 +87,13 @@ impl CommandLine<'_> {
         // The RTC saves the guest 1.6 s of looking for a clock; the PIT is needless beside a local
         // APIC timer that never stops (`arat`). Guest memory is nobody's business in a core file.
         // Shared, because the servers of vhost-user devices map it too.
-        let machine = "microvm,acpi=off,rtc=on,pit=off,dump-guest-core=off,memory-backend=memory";
-        let second = if self.second_ioapic { ",ioapic2=on" } else { "" };
-        list.pair("-machine", format!("{machine}{second}"));
+        let machine = "microvm,rtc=on,pit=off,dump-guest-core=off,memory-backend=memory";
+        if self.second_ioapic {
+            list.pair("-machine", format!("{machine},acpi=on,ioapic2=on"));
+            list.pair("-bios", "qboot.rom");
+        } else {
+            list.pair("-machine", format!("{machine},acpi=off"));
+        }
         list.pair("-object", format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on"));
         list.pair("-m", format!("{memory_mib}M"));
         list.pair("-smp", format!("{cpus},sockets=1,cores={cpus},threads=1"));

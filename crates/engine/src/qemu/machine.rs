@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::command_line::{CommandLine, needs_second_ioapic};
+use super::command_line::{CommandLine, second_transports};
 use super::devices::{self, Devices};
 use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
@@ -65,12 +65,12 @@ impl Machine {
             filesystems.push((filesystem.tag.clone(), fd));
             devices.serve_filesystem(ours, filesystem)?;
         }
-        let second_ioapic = needs_second_ioapic(disks.len() + filesystems.len());
+        let transports = second_transports(disks.len() + filesystems.len());
         let arguments = CommandLine {
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
-            kernel_parameters: &kernel_parameters(tsc::khz().await, second_ioapic),
-            second_ioapic,
+            kernel_parameters: &kernel_parameters(tsc::khz().await, &transports),
+            second_ioapic: !transports.is_empty(),
             control_port: &spec.control_port,
             kernel: passed.give(spec.kernel.into()),
             initramfs: passed.give(spec.initramfs.into()),

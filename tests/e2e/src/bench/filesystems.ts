@@ -3,7 +3,7 @@
  * guest, which works on their mounts in turn (file-work.rs).
  */
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -69,14 +69,43 @@ function initramfs(work: string): Buffer {
   ]);
 }
 
-/** Starts a server and waits for its socket. */
-async function serve(program: string, args: string[], socket: string): Promise<ChildProcess> {
-  const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
+interface FileServer {
+  /** Milliseconds of processor time that it took, with its children, known when it has ended. */
+  cpuMs: Promise<number>;
+  stop: () => void;
+}
+
+/** Starts a server in a group of its own, under a shell that tells its times, and waits for its socket. */
+async function serve(program: string, args: string[], socket: string): Promise<FileServer> {
+  const child = spawn("bash", ["-c", '"$@"; times', "bash", program, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+    env: { ...process.env, LC_ALL: "C" },
+  });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    output += chunk.toString("latin1");
+  });
+  const closed = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  const stop = () => {
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL");
+  };
   for (let i = 0; !existsSync(socket); i++) {
-    if (i > 600 || child.exitCode !== null) throw new Error(`${program} does not serve`);
+    if (i > 600 || child.exitCode !== null) {
+      stop();
+      throw new Error(`${program} does not serve`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  return child;
+  return { cpuMs: closed.then(() => childrenMs(output)), stop };
+}
+
+/** The second line of `times`: user and system time of the children. */
+function childrenMs(output: string): number {
+  const times = output.trim().split("\n").at(-1) ?? "";
+  const parts = [...times.matchAll(/(\d+)m([\d.]+)s/g)];
+  if (parts.length !== 2) throw new Error(`a server told no times: ${output}`);
+  return parts.reduce((sum, part) => sum + (Number(part[1]) * 60 + Number(part[2])) * 1000, 0);
 }
 
 /** Boots the guest; what it printed. */
@@ -116,23 +145,31 @@ export async function benchFilesystems(server: string, work: string): Promise<vo
     return;
   }
   const folder = mkdtempSync(join(tmpdir(), "lanebox-bench-"));
-  const servers: ChildProcess[] = [];
+  const servers: FileServer[] = [];
   try {
     for (const name of ["ours", "peer"]) fill(join(folder, name));
     writeFileSync(join(folder, "initramfs"), initramfs(work));
     const path = (name: string) => join(folder, name);
-    servers.push(await serve(server, [path("ours"), path("ours.sock")], path("ours.sock")));
-    const peer = [
-      `--socket-path=${path("peer.sock")}`,
-      "-o",
-      `source=${path("peer")},cache=auto,log_level=err`,
-    ];
-    servers.push(await serve(PEER, peer, path("peer.sock")));
+    const oursArgs = [path("ours"), path("ours.sock")];
+    const peerSource = `source=${path("peer")},cache=auto,log_level=err`;
+    const peerArgs = [`--socket-path=${path("peer.sock")}`, "-o", peerSource];
+    const ours = await serve(server, oursArgs, path("ours.sock"));
+    servers.push(ours);
+    const peer = await serve(PEER, peerArgs, path("peer.sock"));
+    servers.push(peer);
     tell(await run(folder));
+    // Both end with the guest. On a busy machine this says more than times do.
+    compare("processor time of the server", await ours.cpuMs, await peer.cpuMs);
   } finally {
-    for (const child of servers) child.kill("SIGKILL");
+    for (const { stop } of servers) stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function compare(what: string, ours: number, peer: number): void {
+  const values = `${ours.toFixed(1)} / ${peer.toFixed(1)} ms`;
+  report(`host directory, ${what}: ours / virtiofsd`, values);
+  report("  speed beside virtiofsd", `${(peer / ours).toFixed(2)} x`, "goal >= 1.0 x");
 }
 
 function tell(output: string): void {
@@ -143,9 +180,6 @@ function tell(output: string): void {
   }
   if (samples.size === 0) throw new Error(`the guest measured nothing:\n${output}`);
   for (const [name, mounts] of samples) {
-    const [ours, peer] = [median(mounts.get("/mnt") ?? []), median(mounts.get("/srv") ?? [])];
-    const values = `${ours.toFixed(1)} / ${peer.toFixed(1)} ms`;
-    report(`host directory, ${name}: ours / virtiofsd`, values);
-    report("  speed beside virtiofsd", `${(peer / ours).toFixed(2)} x`, "goal >= 1.0 x");
+    compare(name, median(mounts.get("/mnt") ?? []), median(mounts.get("/srv") ?? []));
   }
 }
