@@ -5,9 +5,19 @@ export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from ".
 export type { ClosedReason, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
+export type { ProcessExit } from "./guest-process.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
+export type { PtyProcess } from "./pty.js";
 export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";
+export type { SpawnedProcess } from "./spawn.js";
+export type {
+  PtyOptions,
+  ResourceLimit,
+  ResourceName,
+  SpawnOptions,
+  TerminalSize,
+} from "./spawn-options.js";
 export type { StdinSource } from "./stdin.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";

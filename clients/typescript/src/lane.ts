@@ -116,7 +116,12 @@ export class Lane {
 
   /** Sends a signal, such as "SIGTERM", to a process group of the guest. */
   async signalProcess(pid: number, signal: string): Promise<void> {
-    await this.#call(() => this.#connection.process.signal({ pid, signal }));
+    await this.process((processes) => processes.signal({ pid, signal }));
+  }
+
+  /** Makes a call about a process of the guest that has one answer. */
+  process<T>(make: (processes: Connection["process"]) => Promise<T>): Promise<T> {
+    return this.#call(() => make(this.#connection.process));
   }
 
   /** Shuts the guest down and returns when the helper is gone: within 5 s, killing it if need be. Never rejects. */

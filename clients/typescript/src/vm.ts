@@ -3,6 +3,9 @@ import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
 import type { Lane } from "./lane.js";
+import { type PtyProcess, pty } from "./pty.js";
+import { type SpawnedProcess, spawn } from "./spawn.js";
+import type { PtyOptions, SpawnOptions } from "./spawn-options.js";
 import { handled } from "./wait.js";
 
 /** How a guest is kept apart from the host. */
@@ -72,6 +75,27 @@ export class Vm implements AsyncDisposable {
     options?: ExecOptions,
   ): Promise<ExecResult<string | Buffer>> {
     return handled(exec(this.#lane, command, args, options));
+  }
+
+  /**
+   * Starts a process and returns at once. Any number run side by side.
+   *
+   * Throws a {@link SandboxError} `invalid-argument` for options that make no sense, and an
+   * `AbortError` when `options.signal` has fired already; nothing is started then.
+   *
+   * @param command a name looked up in PATH, or a path with a slash in it
+   * @param args arguments after the command's own name
+   */
+  spawn(command: string, args?: readonly string[], options?: SpawnOptions): SpawnedProcess {
+    return spawn(this.#lane, command, args, options);
+  }
+
+  /**
+   * Starts a process with a controlling terminal, and returns at once. Throws as {@link Vm.spawn}
+   * does. TERM is `xterm-256color` unless the environment says otherwise.
+   */
+  pty(command: string, args?: readonly string[], options?: PtyOptions): PtyProcess {
+    return pty(this.#lane, command, args, options);
   }
 
   /**

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use protocol::guest::v1::guest_service_server::GuestService;
 use protocol::guest::v1::{
-    ConfigureRequest, ConfigureResponse, Configured, SetClockRequest, SetClockResponse,
-    ShutdownRequest, ShutdownResponse, StepStarted, configure_response,
+    AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
+    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
+    configure_response,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -75,6 +76,13 @@ impl GuestService for Guest {
             errno: failure.errno().unwrap_or(nix::errno::Errno::EINVAL),
         })?;
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn announce_changes(
+        &self,
+        _request: Request<AnnounceChangesRequest>,
+    ) -> Result<Response<AnnounceChangesResponse>, Status> {
+        Err(Status::unimplemented("Mounts are not there yet"))
     }
 
     async fn shutdown(

@@ -41,6 +41,10 @@ pub(crate) const MAX_OUTPUT_MESSAGE: usize = 256 * KIB;
 /// … and when many processes run, of all of them together: each call holds at most one message that
 /// the host does not take, and gets a share of this.
 pub(crate) const OUTPUT_BUDGET: usize = 16 * MIB;
+/// Bytes that are still read from a terminal after its process has exited, unless it is empty
+/// before: more than its buffers hold (64 KiB of the driver, 4 KiB of the line discipline), so that
+/// only what a background process goes on writing is left out.
+pub(crate) const TERMINAL_REST: usize = 128 * KIB;
 /// A call must say what to run within this time.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Looking the command up and executing it may take this long (a filesystem of the guest may be

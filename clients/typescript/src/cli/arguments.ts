@@ -25,9 +25,17 @@ export interface RunCommand {
   readonly args: readonly string[];
 }
 
+/** `lanebox shell`. What is undefined has the library's default. */
+export interface ShellCommand extends Omit<RunCommand, "name" | "timeoutMs" | "command" | "args"> {
+  readonly name: "shell";
+  /** The command and its arguments; empty for a login shell. */
+  readonly command: readonly string[];
+}
+
 /** What the command line asks for. */
 export type Command =
   | RunCommand
+  | ShellCommand
   | {
       readonly name: "doctor";
       readonly json: boolean;
@@ -39,15 +47,15 @@ export type Command =
 const common = {
   help: { type: "boolean", short: "h" },
 } as const;
-const runOptions = {
+const machineOptions = {
   ...common,
   image: { type: "string" },
   cpus: { type: "string" },
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
-  timeout: { type: "string" },
   isolation: { type: "string" },
 } as const;
+const runOptions = { ...machineOptions, timeout: { type: "string" } } as const;
 const isolation = oneOf("hardware", "emulated");
 
 /** Understands the arguments after the program's own name. */
@@ -56,6 +64,8 @@ export function parseCommand(argv: readonly string[]): Command {
   switch (first) {
     case "run":
       return parseRun(rest);
+    case "shell":
+      return parseShell(rest);
     case "doctor": {
       const options = {
         ...common,
@@ -79,7 +89,7 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, doctor or images");
+      throw new UsageError("a command is missing: run, shell, doctor or images");
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }
@@ -93,16 +103,32 @@ function parseRun(argv: readonly string[]): Command {
   if (command === undefined || command === "") {
     throw new UsageError("a command is missing: lanebox run [OPTION…] -- COMMAND [ARGUMENT…]");
   }
+  return { name: "run", ...machine(values), timeoutMs: timeout(values.timeout), command, args };
+}
+
+function parseShell(argv: readonly string[]): Command {
+  const split = argv.indexOf("--");
+  const { values } = parse(split < 0 ? argv : argv.slice(0, split), machineOptions);
+  if (values.help) return { name: "help" };
+  const command = split < 0 ? [] : argv.slice(split + 1);
+  if (split >= 0 && !command[0]) throw new UsageError("a command is missing after '--'");
+  return { name: "shell", ...machine(values), command };
+}
+
+/** What `run` and `shell` both say of the VM and its environment. */
+function machine(values: {
+  image?: string;
+  cpus?: string;
+  memory?: string;
+  env?: string[];
+  isolation?: string;
+}) {
   return {
-    name: "run",
     image: checked("--image", values.image ?? DEFAULT_IMAGE, imageName) as string,
     cpus: checked("--cpus", number(values.cpus), integer(1, 64)),
     memoryMiB: checked("--memory", number(values.memory), integer(128, 1_048_576)),
     env: variables(values.env ?? []),
-    timeoutMs: timeout(values.timeout),
     isolation: checked("--isolation", values.isolation, isolation),
-    command,
-    args,
   };
 }
 

@@ -38,6 +38,13 @@ const SIGNAL_ERRORS: &[ErrorCode] = &[
     ErrorCode::SandboxClosed,
     ErrorCode::Internal,
 ];
+const WAIT_ERRORS: &[ErrorCode] = &[
+    ErrorCode::NotFound,
+    ErrorCode::InvalidArgument,
+    ErrorCode::Timeout,
+    ErrorCode::SandboxClosed,
+    ErrorCode::Internal,
+];
 const SHUTDOWN_ERRORS: &[ErrorCode] =
     &[ErrorCode::SandboxClosed, ErrorCode::InvalidArgument, ErrorCode::Internal];
 
@@ -176,6 +183,35 @@ impl Guest {
             Ok(Err(status)) => Err(self.read(status, SIGNAL_ERRORS).await),
             Err(_) => Err(GuestError::Deadline { what: "send the signal", after: PROCESS_SIGNAL }),
         }
+    }
+
+    /// Gives a process's terminal a new size.
+    ///
+    /// # Errors
+    /// [`GuestError`]; NOT_FOUND when the process has ended or has no terminal.
+    pub async fn resize(&self, request: v1::ResizeRequest) -> Result<(), GuestError> {
+        let mut client = self.process.clone();
+        match timeout(PROCESS_SIGNAL, client.resize(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(self.read(status, SIGNAL_ERRORS).await),
+            Err(_) => {
+                let what = "resize the terminal";
+                Err(GuestError::Deadline { what, after: PROCESS_SIGNAL })
+            }
+        }
+    }
+
+    /// Waits for the end of a process, for as long as it runs.
+    ///
+    /// # Errors
+    /// [`GuestError`]; NOT_FOUND when there is no such process.
+    pub async fn wait(&self, request: v1::WaitRequest) -> Result<v1::ProcessExited, GuestError> {
+        let exited = match self.process.clone().wait(request).await {
+            Ok(answer) => answer.into_inner().exited.unwrap_or_default(),
+            Err(status) => return Err(self.read(status, WAIT_ERRORS).await),
+        };
+        check::exited(&exited).map_err(GuestError::Protocol)?;
+        Ok(exited)
     }
 
     /// Starts a process; returns when the guest has accepted or refused the call.

@@ -266,6 +266,7 @@ fn configuration(plan: BootPlan) -> ConfigureRequest {
         time_unix_nanos: unix_nanos(SystemTime::now()),
         cwd: plan.cwd,
         env: plan.env,
+        ..ConfigureRequest::default()
     }
 }
 

@@ -44,6 +44,10 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub struct RunPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
+/// Room for one `Wait`; given back when dropped.
+#[derive(Debug)]
+pub struct WaitPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
 /// Room for one `Watch`; given back when dropped.
 #[derive(Debug)]
 pub struct WatchPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
@@ -55,6 +59,7 @@ pub struct Lane {
     journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
     runs: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
 }
 
@@ -69,6 +74,7 @@ impl Lane {
             journal,
             engine,
             runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
+            waits: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS as usize)),
         };
         (lane, tokio::spawn(actor.run()))
@@ -117,6 +123,16 @@ impl Lane {
         let what = "processes running";
         let permit = self.runs.clone().try_acquire_owned();
         permit.map(RunPermit).map_err(|_| Error::Limit { what, limit: MAX_RUNS })
+    }
+
+    /// Room for one more wait.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn permit_wait(&self) -> Result<WaitPermit, Error> {
+        let what = "waits for processes";
+        let permit = self.waits.clone().try_acquire_owned();
+        permit.map(WaitPermit).map_err(|_| Error::Limit { what, limit: MAX_RUNS })
     }
 
     /// Room for one more watcher.

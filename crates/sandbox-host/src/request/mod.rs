@@ -6,7 +6,7 @@ mod process;
 
 pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
-pub use process::{SignalPlan, check_start, signal};
+pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};
 
 use crate::limits::{MAX_ENV, MAX_PATH};

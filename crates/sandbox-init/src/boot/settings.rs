@@ -104,6 +104,7 @@ mod tests {
             time_unix_nanos: 1_700_000_000_000_000_001,
             cwd: "/".into(),
             env: [("A".to_owned(), "b".to_owned())].into(),
+            ..ConfigureRequest::default()
         }
     }
 

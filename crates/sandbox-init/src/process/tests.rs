@@ -22,12 +22,15 @@ use tonic::{Status, Streaming};
 use super::DEFAULT_PATH;
 use super::children::reaper;
 use super::service::Processes;
+use super::terminal::Terminals;
 use crate::channel::Written;
 use crate::guest::Guest;
 use crate::limits::MAX_STDIN_MESSAGE;
 use crate::machine::{Environment, Lane, Machine};
 use crate::server::serve;
 use crate::sys::signal::{Target, send};
+
+mod terminal;
 
 type Client = ProcessServiceClient<Channel>;
 
@@ -80,7 +83,12 @@ async fn bench() -> Bench {
     let bench = bare().await;
     let env = Environment::from([(c"PATH".into(), DEFAULT_PATH.into())]);
     bench.machine.begin_configure().unwrap();
-    bench.machine.end_configure(Some(Lane { cwd: c"/tmp".into(), env, workload: None }));
+    bench.machine.end_configure(Some(Lane {
+        cwd: c"/tmp".into(),
+        env,
+        workload: None,
+        terminals: Terminals::open().ok(),
+    }));
     bench
 }
 
