@@ -1,10 +1,21 @@
 // What users see. Nothing else of this package is public.
 export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
+export type { CopyOptions, CopyProgress, CopyResult } from "./copy-options.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
+export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
+export type {
+  GuestDirectoryEntry,
+  GuestFileOptions,
+  GuestFiles,
+  GuestPath,
+  ReadFileOptions,
+  ReadOptions,
+  WriteOptions,
+} from "./guest-files.js";
 export type { ProcessExit } from "./guest-process.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";

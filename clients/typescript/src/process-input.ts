@@ -4,6 +4,16 @@ import { WritableStream } from "node:stream/web";
 import { invalid } from "./validate.js";
 import { type Deferred, deferred, handled } from "./wait.js";
 
+/** What the user of such a stream can add. */
+export interface InputOptions {
+  /** What a chunk is called in errors. */
+  readonly what: string;
+  /** `close` resolves with this. */
+  readonly finished?: () => Promise<void>;
+  /** The writer has given up. */
+  readonly aborted?: () => void;
+}
+
 /** The standard input of a process. The sender iterates over it. */
 export class ProcessInput implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Array> {
   readonly stream: WritableStream<Uint8Array | string>;
@@ -14,16 +24,24 @@ export class ProcessInput implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
   #closed = false;
   #error: Error | undefined;
   #wake: Deferred<void> | undefined;
+  readonly #what: string;
 
-  constructor() {
+  constructor(options: InputOptions = { what: "stdin chunk" }) {
+    this.#what = options.what;
     this.stream = forgiving(
       new WritableStream<Uint8Array | string>({
         start: (controller) => {
           this.#controller = controller;
         },
         write: (chunk) => this.#write(chunk),
-        close: () => this.#close(),
-        abort: () => this.#close(),
+        close: () => {
+          this.#close();
+          return options.finished?.();
+        },
+        abort: () => {
+          options.aborted?.();
+          this.#close();
+        },
       }),
     );
   }
@@ -63,7 +81,7 @@ export class ProcessInput implements AsyncIterable<Uint8Array>, AsyncIterator<Ui
   #write(chunk: unknown): Promise<void> | undefined {
     if (typeof chunk !== "string" && !(chunk instanceof Uint8Array)) {
       this.#close();
-      throw invalid("stdin chunk", "bytes or text", chunk);
+      throw invalid(this.#what, "bytes or text", chunk);
     }
     const data = typeof chunk === "string" ? Buffer.from(chunk, "utf8") : chunk;
     if (data.byteLength === 0) return undefined;

@@ -2,6 +2,7 @@
 import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
+import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
 import { type PtyProcess, pty } from "./pty.js";
 import { type SpawnedProcess, spawn } from "./spawn.js";
@@ -34,12 +35,15 @@ export class Vm implements AsyncDisposable {
   readonly isolation: Isolation;
   /** Resolves when the VM and its helper are gone, for whatever reason. Never rejects. */
   readonly closed: Promise<VmEnd>;
+  /** The files of the guest. */
+  readonly fs: GuestFiles;
   readonly #lane: Lane;
 
   /** @internal */
   constructor(lane: Lane, isolation: Isolation) {
     this.#lane = lane;
     this.isolation = isolation;
+    this.fs = new GuestFiles(lane);
     this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
       reason,
       ...(exitCode === undefined ? {} : { exitCode }),

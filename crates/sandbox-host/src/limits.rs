@@ -56,6 +56,18 @@ pub const STDIN_MESSAGE_BYTES: usize = MIB as usize;
 /// Largest `stdout` or `stderr` message (lanebox/v1/process.proto).
 pub const OUTPUT_MESSAGE_BYTES: usize = 256 * KIB as usize;
 
+/// Largest piece of a file (lanebox/v1/file.proto) …
+pub const FILE_PIECE_BYTES: usize = 256 * KIB as usize;
+/// … and what a client may send of one in one message.
+pub const FILE_WRITE_BYTES: usize = MIB as usize;
+/// Entries of a directory in one message (lanebox/v1/file.proto).
+pub const DIRECTORY_PIECE_ENTRIES: usize = 256;
+/// Directories in directories of a tree that is copied (lanebox/v1/file.proto).
+pub const TREE_DEPTH: usize = 256;
+/// A guest that could answer about its files, or take what is written, and does not, is given up
+/// after this. Longer than a callback of a mount may take.
+pub const FILE_SILENCE: Duration = Duration::from_secs(120);
+
 /// Streams that are open towards the guest at once: each `Run`, each `Wait`, each call about files,
 /// and the calls beside them.
 pub const GUEST_STREAMS: u32 = 2 * MAX_RUNS + MAX_FILE_CALLS + 64;
@@ -125,6 +137,8 @@ pub const LANE_COMMANDS: usize = 64;
 pub const MAX_ENV: usize = 4096;
 /// Bytes of a path in a request (Linux PATH_MAX).
 pub const MAX_PATH: usize = 4096;
+/// Bytes of a name in a directory (Linux NAME_MAX).
+pub const MAX_NAME: usize = 255;
 /// Bytes of `StartProcess.user`.
 pub const MAX_USER: usize = 256;
 /// Arguments of a process.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use protocol::v1::file_service_server::FileServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -19,7 +20,7 @@ use crate::limits::{
     CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
     CLIENT_STREAMS, LANE_END,
 };
-use crate::service::{Access, Processes, Sandbox};
+use crate::service::{Access, Files, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -86,6 +87,8 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let processes = ProcessServiceServer::new(Processes::new(lane.clone()))
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let files = FileServiceServer::new(Files::new(lane.clone()))
+        .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -94,6 +97,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .http2_keepalive_interval(None)
         .add_service(sandbox)
         .add_service(processes)
+        .add_service(files)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {
@@ -102,6 +106,7 @@ fn with_reflection(router: Router) -> Result<Router, ServeError> {
             .register_encoded_file_descriptor_set(protocol::FILE_DESCRIPTOR_SET)
             .with_service_name("lanebox.v1.SandboxService")
             .with_service_name("lanebox.v1.ProcessService")
+            .with_service_name("lanebox.v1.FileService")
     };
     Ok(router
         .add_service(builder().build_v1().map_err(ServeError::Reflection)?)

@@ -60,6 +60,18 @@ pub(crate) const MAX_ACCOUNT_FILE: usize = MIB;
 /// Groups that one user may be in; more are an error. The kernel's own limit is 65536.
 pub(crate) const MAX_GROUPS: usize = 1024;
 
+// -- Files ----------------------------------------------------------------------------------------
+
+/// `FileService` calls at a time, each a process of its own. One more is refused with
+/// LIMIT_EXCEEDED.
+pub(crate) const MAX_FILE_CALLS: usize = 512;
+/// Bytes of a file in one message (lanebox.v1.ReadFileResponse, lanebox.v1.TreePiece).
+pub(crate) const FILE_PIECE: usize = 256 * KIB;
+/// Entries of a directory in one message (lanebox.v1.ReadDirectoryResponse).
+pub(crate) const DIRECTORY_PIECE: usize = 256;
+/// Directories in directories of a tree that is copied (lanebox.v1.TreeEntry).
+pub(crate) const TREE_DEPTH: usize = 256;
+
 // -- Boot -----------------------------------------------------------------------------------------
 
 /// The kernel must show the control port within this time.

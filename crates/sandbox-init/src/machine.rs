@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::boot::cgroup::Workload;
 use crate::channel::Written;
 use crate::error::Error;
-use crate::limits::MAX_RUNS;
+use crate::limits::{MAX_FILE_CALLS, MAX_RUNS};
 use crate::process::children::Children;
 use crate::process::runs::Runs;
 use crate::process::terminal::Terminals;
@@ -56,6 +56,8 @@ pub(crate) struct Machine {
     pub(crate) named: Arc<Runs>,
     /// One permit for each `Run`.
     pub(crate) runs: Arc<Semaphore>,
+    /// One permit for each call of `FileService`.
+    pub(crate) file_calls: Arc<Semaphore>,
     /// What has left for the host.
     pub(crate) written: Written,
     /// The answer to `Shutdown` is on its way: reset.
@@ -70,6 +72,7 @@ impl Machine {
             children: Arc::default(),
             named: Arc::default(),
             runs: Arc::new(Semaphore::new(MAX_RUNS)),
+            file_calls: Arc::new(Semaphore::new(MAX_FILE_CALLS)),
             written,
             finished: Notify::new(),
         }

@@ -131,7 +131,7 @@ describe("lanebox shell", {
     const cli = fileURLToPath(new URL("../node_modules/.bin/lanebox", import.meta.url));
     const line = `LANEBOX_MIN_ISOLATION=emulated LANEBOX_ARTIFACTS=${artifacts} ${cli} shell --image ${BUSYBOX}; echo status=$?; cat`;
     await tmux("new-session", "-d", "-s", "main", "-x", "90", "-y", "25", "sh", "-c", line);
-    await shows(/[#$] $/m);
+    await shows(/^[~/]? ?[#$] ?$/m);
     await tmux("send-keys", "-t", "main", "stty size; tty", "Enter");
     await shows(/^25 90\n\/dev\/pts\/\d/m);
     await tmux("send-keys", "-t", "main", "sleep 600", "Enter");

@@ -32,10 +32,22 @@ export interface ShellCommand extends Omit<RunCommand, "name" | "timeoutMs" | "c
   readonly command: readonly string[];
 }
 
+/** `lanebox cp`. */
+export interface CopyCommand {
+  readonly name: "cp";
+  readonly image: string;
+  readonly isolation: IsolationMinimum | undefined;
+  /** Path in the guest. */
+  readonly from: string;
+  /** Path here. */
+  readonly to: string;
+}
+
 /** What the command line asks for. */
 export type Command =
   | RunCommand
   | ShellCommand
+  | CopyCommand
   | {
       readonly name: "doctor";
       readonly json: boolean;
@@ -66,6 +78,8 @@ export function parseCommand(argv: readonly string[]): Command {
       return parseRun(rest);
     case "shell":
       return parseShell(rest);
+    case "cp":
+      return parseCopy(rest);
     case "doctor": {
       const options = {
         ...common,
@@ -89,7 +103,7 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, shell, doctor or images");
+      throw new UsageError("a command is missing: run, shell, cp, doctor or images");
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }
@@ -115,6 +129,26 @@ function parseShell(argv: readonly string[]): Command {
   return { name: "shell", ...machine(values), command };
 }
 
+const GUEST = "guest:";
+
+function parseCopy(argv: readonly string[]): Command {
+  const options = { ...common, image: { type: "string" }, isolation: { type: "string" } } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [from, to, ...more] = positionals;
+  if (from === undefined || to === undefined || more.length > 0) {
+    throw new UsageError("cp takes two paths: lanebox cp [OPTION…] guest:/PATH PATH");
+  }
+  if (to.startsWith(GUEST)) {
+    throw new UsageError("cp copies out of the guest: what is copied in would be gone with its VM");
+  }
+  if (!from.startsWith(`${GUEST}/`)) {
+    throw new UsageError(`cp: expected guest:/PATH, got '${from}'`);
+  }
+  const { image, isolation } = machine(values);
+  return { name: "cp", image, isolation, from: from.slice(GUEST.length), to };
+}
+
 /** What `run` and `shell` both say of the VM and its environment. */
 function machine(values: {
   image?: string;
@@ -135,9 +169,10 @@ function machine(values: {
 function parse<T extends NonNullable<ParseArgsConfig["options"]>>(
   args: readonly string[],
   options: T,
+  allowPositionals = false,
 ) {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals });
   } catch (error) {
     // Node's message goes on with advice in further sentences; the first names what is wrong.
     const [sentence] = (error as Error).message.split(/\. |\n/);

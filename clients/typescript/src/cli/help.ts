@@ -4,11 +4,12 @@ import { DEFAULT_IMAGE } from "./arguments.js";
 export const HELP = `usage:
   lanebox run [OPTION…] -- COMMAND [ARGUMENT…]   run a command in a microVM of its own
   lanebox shell [OPTION…] [-- COMMAND…]          an interactive shell in a microVM of its own
+  lanebox cp [OPTION…] guest:/PATH PATH          copy a file or tree of an image to this machine
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
   lanebox images [--json]                        list the images that are installed
   lanebox --help | --version
 
-options of run and shell:
+options of run and shell (cp: --image and --isolation):
   --image NAME       image to boot, by name and version   (default: ${DEFAULT_IMAGE})
   --cpus N           virtual processors, 1 to 64          (default: 1)
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)

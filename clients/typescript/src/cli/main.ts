@@ -20,6 +20,8 @@ async function dispatch(command: Command): Promise<number> {
       return (await import("./run.js")).runCommand(command);
     case "shell":
       return (await import("./shell.js")).shellCommand(command);
+    case "cp":
+      return (await import("./cp.js")).copyCommand(command);
     case "doctor":
       return (await import("./doctor.js")).doctor(command, version());
     case "images":

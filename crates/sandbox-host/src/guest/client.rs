@@ -9,6 +9,7 @@ use futures::Stream;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{Shutdown, shutdown};
 use protocol::guest::v1::configure_response::Response;
+use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
 use protocol::guest::v1::{ConfigureRequest, ShutdownRequest};
@@ -21,6 +22,7 @@ use tower::service_fn;
 
 use super::check;
 use super::error::{self, GuestError};
+use super::file;
 use super::run::RunStream;
 use crate::limits::{
     CLIENT_MESSAGE_BYTES, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW, GUEST_HEADER_BYTES,
@@ -53,6 +55,7 @@ const SHUTDOWN_ERRORS: &[ErrorCode] =
 pub struct Guest {
     guest: GuestServiceClient<Channel>,
     process: ProcessServiceClient<Channel>,
+    files: FileServiceClient<Channel>,
     signs: Signs,
     /// Another descriptor of the connection, to end it from outside the HTTP/2 library.
     socket: Arc<OwnedFd>,
@@ -83,10 +86,13 @@ impl Guest {
         let guest = GuestServiceClient::new(channel.clone())
             .max_decoding_message_size(GUEST_MESSAGE_BYTES)
             .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
+        let files = FileServiceClient::new(channel.clone())
+            .max_decoding_message_size(GUEST_RUN_MESSAGE_BYTES)
+            .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
         let process = ProcessServiceClient::new(channel)
             .max_decoding_message_size(GUEST_RUN_MESSAGE_BYTES)
             .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
-        Ok(Self { guest, process, signs, socket: Arc::new(socket) })
+        Ok(Self { guest, process, files, signs, socket: Arc::new(socket) })
     }
 
     /// Waits until the guest's init has opened its port and speaks. The caller has the deadline.
@@ -226,6 +232,16 @@ impl Guest {
             Ok(answers) => Ok(RunStream::new(answers.into_inner(), self.lost().clone())),
             Err(status) => Err(RunStream::read(status, self.lost()).await),
         }
+    }
+
+    /// Its files. What comes back is not checked.
+    pub fn files(&self) -> FileServiceClient<Channel> {
+        self.files.clone()
+    }
+
+    /// Why a call about files failed.
+    pub async fn read_file_error(&self, status: tonic::Status) -> GuestError {
+        self.read(status, file::ERRORS).await
     }
 
     async fn read(&self, status: tonic::Status, allowed: &[ErrorCode]) -> GuestError {
