@@ -279,6 +279,7 @@ fn configuration(plan: BootPlan, mounts: Vec<Mount>) -> ConfigureRequest {
         cwd: plan.cwd,
         env: plan.env,
         mounts,
+        ..ConfigureRequest::default()
     }
 }
 

@@ -6,6 +6,11 @@ mod process;
 mod sandbox;
 
 pub use filesystem::Filesystems;
+mod file;
+mod process;
+mod sandbox;
+
+pub use file::Files;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 

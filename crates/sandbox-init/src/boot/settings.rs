@@ -138,6 +138,7 @@ mod tests {
                 target: "/work/in".into(),
                 ..Mount::default()
             }],
+            ..ConfigureRequest::default()
         }
     }
 
