@@ -4,8 +4,8 @@ import * as http2 from "node:http2";
 import type { Socket } from "node:net";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
 import { FileService } from "./gen/lanebox/v1/file_pb.js";
+import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 

@@ -6,6 +6,17 @@ export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from ".
 export type { ClosedReason, MountProblem, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
+export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
+export type {
+  GuestDirectoryEntry,
+  GuestFileOptions,
+  GuestFiles,
+  GuestPath,
+  ReadFileOptions,
+  ReadOptions,
+  WriteOptions,
+} from "./guest-files.js";
+export type { ProcessExit } from "./guest-process.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
 export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
 export type { MemoryEntry, MemorySizes, MemoryStat } from "./memory/stat.js";
@@ -30,17 +41,6 @@ export type {
 } from "./mounts/mount.js";
 export type { PathLike } from "./mounts/names.js";
 export type { FileSystemPromises, PromisesOptions } from "./mounts/promises.js";
-export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
-export type {
-  GuestDirectoryEntry,
-  GuestFileOptions,
-  GuestFiles,
-  GuestPath,
-  ReadFileOptions,
-  ReadOptions,
-  WriteOptions,
-} from "./guest-files.js";
-export type { ProcessExit } from "./guest-process.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
 export type { PtyProcess } from "./pty.js";

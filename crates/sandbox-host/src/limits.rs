@@ -89,8 +89,6 @@ pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
 /// Masked paths of one bind mount.
 pub const MAX_MASKS: usize = 1024;
 
-/// Streams that are open towards the guest at once: each `Run`, and the calls beside them.
-pub const GUEST_STREAMS: u32 = MAX_RUNS + 64;
 /// Largest piece of a file (lanebox/v1/file.proto) …
 pub const FILE_PIECE_BYTES: usize = 256 * KIB as usize;
 /// … and what a client may send of one in one message.
@@ -183,7 +181,8 @@ pub const MAX_ARGS: usize = 65_536;
 /// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
-const _: () =
-    assert!(CLIENT_STREAMS as usize > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS);
-const _: () = assert!(CLIENT_STREAMS > 2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS);
+const _: () = assert!(
+    CLIENT_STREAMS as usize
+        > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS
+);
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::file_service_server::FileServiceServer;
+use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -21,8 +21,7 @@ use crate::limits::{
     CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
     CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, Filesystems, Processes, Sandbox};
-use crate::service::{Access, Files, Processes, Sandbox};
+use crate::service::{Access, Files, Filesystems, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.

@@ -87,9 +87,6 @@ impl GuestService for Guest {
         self.machine.lane()?;
         announce::run(&self.machine, request.into_inner()).await?;
         Ok(Response::new(AnnounceChangesResponse {}))
-        _request: Request<AnnounceChangesRequest>,
-    ) -> Result<Response<AnnounceChangesResponse>, Status> {
-        Err(Status::unimplemented("Mounts are not there yet"))
     }
 
     async fn shutdown(

@@ -15,7 +15,6 @@ use crate::boot::cgroup::Workload;
 use crate::channel::Written;
 use crate::error::Error;
 use crate::filesystems::Filesystems;
-use crate::limits::MAX_RUNS;
 use crate::limits::{MAX_FILE_CALLS, MAX_RUNS};
 use crate::process::children::Children;
 use crate::process::runs::Runs;

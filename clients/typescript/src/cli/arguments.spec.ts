@@ -67,8 +67,17 @@ test("run takes mounts; a source is relative to the working directory and may ho
     ]);
   } finally {
     rmSync(colon, { recursive: true });
+  }
+});
+
 test("shell has the options of run but for the timeout, and a login shell without a command", () => {
-  const plain = { cpus: undefined, memoryMiB: undefined, env: {}, isolation: undefined };
+  const plain = {
+    cpus: undefined,
+    memoryMiB: undefined,
+    env: {},
+    isolation: undefined,
+    mounts: [],
+  };
   assert.deepEqual(parseCommand(["shell", "--image", "busybox:1.35"]), {
     name: "shell",
     image: "busybox:1.35",

@@ -76,7 +76,6 @@ const machineOptions = {
   cpus: { type: "string" },
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
-  timeout: { type: "string" },
   mount: { type: "string", multiple: true },
   isolation: { type: "string" },
 } as const;
@@ -168,6 +167,7 @@ function machine(values: {
   cpus?: string;
   memory?: string;
   env?: string[];
+  mount?: string[];
   isolation?: string;
 }) {
   return {
@@ -177,8 +177,6 @@ function machine(values: {
     env: variables(values.env ?? []),
     isolation: checked("--isolation", values.isolation, isolation),
     mounts: mountArguments(values.mount ?? []),
-    command,
-    args,
   };
 }
 

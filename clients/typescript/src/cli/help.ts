@@ -14,7 +14,6 @@ options of run and shell (cp: --image and --isolation):
   --cpus N           virtual processors, 1 to 64          (default: 1)
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)
   -e, --env K=V      a variable of the command; may be given several times
-  --timeout S        end the command after S seconds with exit status 124
   --mount SRC:DST[:ro]
                      a directory of this machine, at the absolute path DST; with :ro the command
                      cannot change it; may be given several times

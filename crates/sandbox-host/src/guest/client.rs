@@ -43,6 +43,9 @@ const SIGNAL_ERRORS: &[ErrorCode] = &[
 const ANNOUNCE_ERRORS: &[ErrorCode] = &[
     ErrorCode::Timeout,
     ErrorCode::InvalidArgument,
+    ErrorCode::SandboxClosed,
+    ErrorCode::Internal,
+];
 const WAIT_ERRORS: &[ErrorCode] = &[
     ErrorCode::NotFound,
     ErrorCode::InvalidArgument,

@@ -279,7 +279,6 @@ fn configuration(plan: BootPlan, mounts: Vec<Mount>) -> ConfigureRequest {
         cwd: plan.cwd,
         env: plan.env,
         mounts,
-        ..ConfigureRequest::default()
     }
 }
 

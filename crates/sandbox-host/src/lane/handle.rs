@@ -14,9 +14,8 @@ use super::end::Ended;
 use super::journal::Journal;
 use crate::error::Error;
 use crate::guest::Guest;
-use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
-use crate::mount::registry::Registry;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
+use crate::mount::registry::Registry;
 use crate::request::BootPlan;
 
 /// What was booted.

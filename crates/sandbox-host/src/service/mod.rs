@@ -1,16 +1,13 @@
 //! The services of `lanebox.v1`: convert, call, convert. What they do is done in `lane` and `relay`.
 
 mod convert;
+mod file;
 mod filesystem;
 mod process;
 mod sandbox;
 
-pub use filesystem::Filesystems;
-mod file;
-mod process;
-mod sandbox;
-
 pub use file::Files;
+pub use filesystem::Filesystems;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 

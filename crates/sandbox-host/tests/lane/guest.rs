@@ -158,8 +158,6 @@ impl GuestService for Init {
         request: Request<AnnounceChangesRequest>,
     ) -> Result<Response<AnnounceChangesResponse>, Status> {
         self.script.seen.announced.lock().unwrap().push(request.into_inner());
-        _request: Request<AnnounceChangesRequest>,
-    ) -> Result<Response<AnnounceChangesResponse>, Status> {
         Ok(Response::new(AnnounceChangesResponse {}))
     }
 

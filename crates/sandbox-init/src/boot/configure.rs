@@ -57,10 +57,8 @@ pub(crate) async fn run(
     announcer: &mut impl Announce,
 ) -> Result<Lane, Error> {
     let read_only = settings.root.read_only;
-    let mut workload = None;
-    let steps: [Step; 12] = [
     let (mut workload, mut terminals) = (None, None);
-    let steps: [Step; 11] = [
+    let steps: [Step; 12] = [
         Step::Clock,
         Step::MountRoot,
         Step::EnterRoot,

@@ -138,7 +138,6 @@ mod tests {
                 target: "/work/in".into(),
                 ..Mount::default()
             }],
-            ..ConfigureRequest::default()
         }
     }
 

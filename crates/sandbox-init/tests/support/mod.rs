@@ -216,7 +216,6 @@ pub(crate) fn request(read_only: bool) -> ConfigureRequest {
         cwd: "/".into(),
         env: [("LANE".to_owned(), "one".to_owned())].into(),
         mounts: Vec::new(),
-        ..ConfigureRequest::default()
     }
 }
 
