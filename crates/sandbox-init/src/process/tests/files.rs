@@ -17,7 +17,12 @@ impl Bench {
         self.folder.path().join(name).to_str().unwrap().to_owned().into()
     }
 
-    async fn content(&self, name: &str, offset: u64, length: Option<u64>) -> Result<Vec<u8>, Status> {
+    async fn content(
+        &self,
+        name: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Vec<u8>, Status> {
         let request = ReadFileRequest { path: self.path(name), offset, length };
         let mut answers = self.files.clone().read_file(request).await?.into_inner();
         let mut content = Vec::new();
@@ -138,5 +143,8 @@ async fn dropped_call_ends_its_worker() {
     }
     let request = StatRequest { path: bench.path("large") };
     let stat = bench.files.clone().stat(request).await.unwrap().into_inner().stat.unwrap();
-    assert_eq!((stat.r#type(), stat.size, stat.mode), (FileType::File, Some(20_000_000), Some(0o644)));
+    assert_eq!(
+        (stat.r#type(), stat.size, stat.mode),
+        (FileType::File, Some(20_000_000), Some(0o644))
+    );
 }
