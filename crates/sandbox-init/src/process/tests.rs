@@ -622,8 +622,7 @@ async fn many_calls_dropped_at_once_do_not_end_the_connection() {
     let machine = Arc::new(Machine::new(Written::default()));
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let guest = Guest::new(Arc::clone(&machine));
-    let processes = Processes::new(Arc::clone(&machine));
-    tokio::spawn(serve(theirs, guest, processes, Files::new(machine)));
+    tokio::spawn(serve(theirs, guest, Processes::new(Arc::clone(&machine)), Files::new(machine)));
     // RFC 9113: the preface, empty settings, then calls that are reset as they begin, and a ping.
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
@@ -651,8 +650,12 @@ async fn bytes_that_are_no_http2_end_the_connection_with_an_error() {
     let machine = Arc::new(Machine::new(Written::default()));
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let guest = Guest::new(Arc::clone(&machine));
-    let processes = Processes::new(Arc::clone(&machine));
-    let served = tokio::spawn(serve(theirs, guest, processes, Files::new(machine)));
+    let served = tokio::spawn(serve(
+        theirs,
+        guest,
+        Processes::new(Arc::clone(&machine)),
+        Files::new(machine),
+    ));
     ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(served.await.unwrap().is_err());
     let mut rest = Vec::new();
