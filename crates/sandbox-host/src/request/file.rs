@@ -130,6 +130,7 @@ impl TreeRules {
             return if path.is_empty() { Ok(()) } else { Err("the top is missing".to_owned()) };
         }
         let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(0) => return Err("an entry has an absolute path".to_owned()),
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&path[..0], path),
         };

@@ -251,6 +251,9 @@ async fn wait_that_is_open_ends_with_the_machine() {
     let helper = Helper::booted(Script::default()).await;
     let mut client = helper.process.clone();
     let waiting = tokio::spawn(async move { client.wait(WaitRequest { pid: 44 }).await });
+    // A call that comes later on the same connection is answered: the wait has reached the guest.
+    let size = Some(TerminalSize { rows: 5, columns: 6 });
+    soon(helper.process.clone().resize(ResizeRequest { pid: 44, size })).await.unwrap();
     helper.shutdown(0).await.unwrap();
     assert_code(&detail(soon(waiting).await.unwrap()), ErrorCode::SandboxExited);
 }
