@@ -70,6 +70,12 @@ impl Node {
         self.lookups > 0 || self.opens > 0 || self.children > 0
     }
 
+    /// Whether this is what a stat told of, as far as numbers tell.
+    pub(super) fn may_be(&self, stat: &FileStat) -> bool {
+        let renumbered = matches!((self.ino, stat.ino), (Some(old), Some(new)) if old != new);
+        self.kind == stat.kind && !renumbered
+    }
+
     /// Remembers what a stat said.
     pub(super) fn note(&mut self, stat: &FileStat) {
         self.seen = stat.size.map(|size| (size, stat.modified));
