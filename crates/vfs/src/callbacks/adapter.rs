@@ -203,10 +203,7 @@ impl<C: Callbacks> CallbackFs<C> {
         tree.opened(inode)?;
         let node = tree.get_mut(inode)?;
         let direct = node.seen.is_none() && node.orphan.is_none();
-        // What was changed a moment ago may change again without its time telling.
-        let settled = |time: Time| time.seconds < now().seconds - 2;
-        let keep_cache = node.seen.is_some_and(|(_, time)| time.is_some_and(settled))
-            && node.opened_with == node.seen;
+        let keep_cache = node.keeps_cache();
         node.opened_with = node.seen;
         Ok(Opened { handle, direct, keep_cache })
     }

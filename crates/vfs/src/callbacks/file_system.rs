@@ -14,6 +14,7 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         Profile {
             read_only: self.options.read_only || !self.features.has(Features::WRITABLE),
             deadline: self.options.deadline,
+            data_by_open: true,
             ..Profile::default()
         }
     }
@@ -184,6 +185,8 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
             let drop_set_id = flags.drop_set_id;
             let changes = Changes { size: Some(0), drop_set_id, ..Changes::default() };
             self.change(inode, &changes).await?;
+        } else if self.tree().get(inode)?.may_be_outdated() {
+            self.attr(inode).await?;
         }
         self.open_counted(inode)
     }
