@@ -1,4 +1,4 @@
-/** Sixteen mounts of one lane, and a second lane beside it: what mounts are to each other. */
+/** Mounts of two lanes beside each other: masks, access, locks, and who hears of what. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -40,6 +40,7 @@ describe("mounts beside and inside each other", () => {
     put("ro/secret/key", "hidden");
     put("ro/deep/secret", "hidden");
     put("rw/file", "one");
+    put("rw/watched", "one");
     put("rw/modules/of-host", "hidden");
     put("storage/modules/of-guest", "redirected");
     put("alone/file", "alone");
@@ -52,29 +53,27 @@ describe("mounts beside and inside each other", () => {
     chmodSync(on("tools/set-id"), 0o4755);
     const tools = { source: on("tools"), access: "ro" } as const;
     const mask = { paths: ["modules"], storage: on("storage") };
-    const mounts: Record<string, Mount> = {
-      // Children before their parents.
-      "/mnt/nest/a/b": fs.memory({ files: { name: "b" } }),
-      "/mnt/nest/a": fs.memory({ files: { name: "a" } }),
-      "/mnt/nest": fs.bind({ source: on("shared"), access: "rw" }),
-      "/mnt/nest/a/b/c": fs.bind({ source: on("ro"), access: "ro" }),
-      "/mnt/tools": fs.bind(tools),
-      "/mnt/set-id": fs.bind({ ...tools, nosuid: false }),
-      "/mnt/ro": fs.bind({ source: on("ro"), mask: { paths: ["secret", "deep/secret"] } }),
-      "/mnt/rw": fs.bind({ source: on("rw"), access: "rw", mask }),
-      "/mnt/alone": fs.bind({ source: on("alone"), access: "rw", exclusive: true }),
-      "/mnt/memory": memory,
-    };
-    for (let i = Object.keys(mounts).length; i < MOST; i++) {
-      mounts[`/tmp/number/${i}`] = fs.memory({ files: { name: `${i}` } });
-    }
     const shared = fs.bind({ source: on("shared"), access: "rw" });
-    [vm, other] = await Promise.all([
-      boot({ mounts }),
-      boot({
-        mounts: { "/mnt/shared": shared, "/mnt/same": memory, "/mnt/tools": fs.bind(tools) },
-      }),
-    ]);
+    const masked = ["secret", "deep/secret"];
+    vm = await boot({
+      mounts: {
+        // A child before its parent.
+        "/mnt/nest/ro": fs.bind({ source: on("ro"), mask: { paths: masked } }),
+        "/mnt/nest": shared,
+        "/mnt/tools": fs.bind(tools),
+        "/mnt/rw": fs.bind({ source: on("rw"), access: "rw", mask }),
+        "/mnt/memory": memory,
+      },
+    });
+    other = await boot({
+      mounts: {
+        "/mnt/shared": shared,
+        "/mnt/same": memory,
+        "/mnt/tools": fs.bind(tools),
+        "/mnt/set-id": fs.bind({ ...tools, nosuid: false }),
+        "/mnt/alone": fs.bind({ source: on("alone"), access: "rw", exclusive: true }),
+      },
+    });
   });
   after(async () => {
     await Promise.all([vm?.close(), other?.close()]);
@@ -86,7 +85,7 @@ describe("mounts beside and inside each other", () => {
     const ended = where.exec(PROBE, args);
     await shell(
       where,
-      `i=0; until [ -e ${marker} ]; do i=$((i+1)); [ $i -lt 600 ]; sleep 0.1; done`,
+      `i=0; until [ -e ${marker} ]; do i=$((i+1)); [ $i -lt 600 ] || exit 1; sleep 0.1; done`,
     );
     return { ended };
   }
@@ -97,13 +96,9 @@ describe("mounts beside and inside each other", () => {
     assert.match(stderr, message, line);
   };
 
-  test("sixteen are there, inside each other whatever their order", async () => {
-    const nested = "cat /mnt/nest/a/name /mnt/nest/a/b/name /mnt/nest/a/b/c/file";
-    assert.equal(await shell(vm, nested), "abkept");
-    for (let i = 10; i < MOST; i++) {
-      assert.equal(await shell(vm, `cat /tmp/number/${i}/name`), `${i}`);
-    }
-    assert.equal(await shell(vm, "grep -c virtiofs /proc/mounts"), `${MOST}`);
+  test("a mount is inside another, whatever their order", async () => {
+    assert.equal(await shell(vm, "cat /mnt/nest/ro/file"), "kept");
+    assert.equal(await shell(vm, "ls -A /mnt/nest"), "lock\nro");
   });
 
   test("a seventeenth is refused before anything starts", async () => {
@@ -118,13 +113,10 @@ describe("mounts beside and inside each other", () => {
   });
 
   test("what a read-only mount masks is absent, by every way", async () => {
-    assert.equal(
-      await shell(vm, "ls -A /mnt/ro /mnt/ro/deep | sort | tr -d '\\n'"),
-      "/mnt/ro/deep:/mnt/ro:deepfile",
-    );
-    await refused("cat /mnt/ro/secret/key", /No such file/);
-    await refused("cat /mnt/ro/deep/secret", /No such file/);
-    await refused("cat /mnt/ro/deep/../secret/key", /No such file/);
+    assert.equal(await shell(vm, "cd /mnt/nest/ro; ls -A . deep | tr -d '\\n'"), ".:deepfiledeep:");
+    await refused("cat /mnt/nest/ro/secret/key", /No such file/);
+    await refused("cat /mnt/nest/ro/deep/secret", /No such file/);
+    await refused("cat /mnt/nest/ro/deep/../secret/key", /No such file/);
   });
 
   test("what a writable mount masks is redirected, and nothing gets past by rename or link", async () => {
@@ -150,18 +142,19 @@ describe("mounts beside and inside each other", () => {
   });
 
   test("a guest root that remounts a read-only mount still cannot change it", async () => {
-    const tried = "mount -o remount,rw /mnt/ro; cd /mnt/ro; grep ' /mnt/ro ' /proc/mounts";
-    assert.match(await shell(vm, `(${tried}) 2>&1 || true`), /\/mnt\/ro/);
-    await refused("echo x > /mnt/ro/file", /Read-only file system/);
-    await refused("rm /mnt/ro/file", /Read-only file system/);
-    await refused("chmod 777 /mnt/ro/file", /Read-only file system/);
-    await refused("mkdir /mnt/ro/new", /Read-only file system/);
+    const tried =
+      "mount -o remount,rw /mnt/nest/ro; cd /mnt/nest/ro; grep ' /mnt/nest/ro ' /proc/mounts";
+    assert.match(await shell(vm, `(${tried}) 2>&1 || true`), / rw,/);
+    await refused("echo x > /mnt/nest/ro/file", /Read-only file system/);
+    await refused("rm /mnt/nest/ro/file", /Read-only file system/);
+    await refused("chmod 777 /mnt/nest/ro/file", /Read-only file system/);
+    await refused("mkdir /mnt/nest/ro/new", /Read-only file system/);
     assert.deepEqual(readdirSync(on("ro")).sort(), ["deep", "file", "secret"]);
     assert.equal(readFileSync(on("ro/file"), "utf8"), "kept");
   });
 
   test("set-user-id works where the mount says so, and nowhere else", async () => {
-    const identity = (mount: string) => shell(vm, `${PROBE} identity 1000 /mnt/${mount}/set-id`);
+    const identity = (mount: string) => shell(other, `${PROBE} identity 1000 /mnt/${mount}/set-id`);
     assert.equal(await identity("tools"), "1000");
     assert.equal(await identity("set-id"), "0");
   });
@@ -169,7 +162,7 @@ describe("mounts beside and inside each other", () => {
   test("an exclusive mount reads what it wrote, and the host has it after a sync", async () => {
     const line =
       "cd /mnt/alone; cat file; i=0; while [ $i -lt 50 ]; do echo $i >> many; i=$((i+1)); done; sync; tail -n 1 many";
-    assert.equal(await shell(vm, line), "alone49");
+    assert.equal(await shell(other, line), "alone49");
     const text = Array.from({ length: 50 }, (_, i) => `${i}\n`).join("");
     assert.equal(readFileSync(on("alone/many"), "utf8"), text);
   });
@@ -178,8 +171,8 @@ describe("mounts beside and inside each other", () => {
     const inMemory = await started(vm, "/tmp/m1", "watch", "/mnt/memory/watched", "/tmp/m1");
     await memory.writeFile("/watched", "two");
     assert.equal((await inMemory.ended).stdout, "modified\n");
-    const bound = await started(vm, "/tmp/m2", "watch", "/mnt/rw/file", "/tmp/m2");
-    writeFileSync(on("rw/file"), "two");
+    const bound = await started(vm, "/tmp/m2", "watch", "/mnt/rw/watched", "/tmp/m2");
+    writeFileSync(on("rw/watched"), "two");
     assert.equal((await bound.ended).stdout, "modified\n");
   });
 
