@@ -7,3 +7,4 @@ mod garbage;
 mod rings;
 mod setup;
 mod socket;
+mod writing;

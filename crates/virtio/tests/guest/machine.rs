@@ -122,7 +122,7 @@ reboot -f
 "
         );
         let mut archive = Vec::new();
-        for folder in ["bin", "dev", "proc", "sys"] {
+        for folder in ["bin", "dev", "mnt", "proc", "sys"] {
             entry(&mut archive, folder, 0o040_755, &[]);
         }
         entry(&mut archive, "bin/busybox", 0o100_755, &self.busybox);
@@ -140,7 +140,7 @@ impl Running {
         self.read_until(text);
     }
 
-    fn read_until(&self, text: &str) -> String {
+    pub(crate) fn read_until(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {
