@@ -8,6 +8,11 @@
 //! ```
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "these are tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::single_range_in_vec_init,
+    reason = "small numbers; one run of blocks"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

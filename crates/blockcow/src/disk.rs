@@ -73,7 +73,7 @@ impl Disk {
 
     /// Size that the guest sees; a multiple of 512, at least 512.
     pub fn size_bytes(&self) -> u64 {
-        self.written.as_ref().map_or(self.base.size(), |written| written.overlay.size())
+        self.written.as_ref().map_or_else(|| self.base.size(), |written| written.overlay.size())
     }
 
     /// Whether it can be written.

@@ -35,7 +35,7 @@ impl Overlay {
                 // Another flush, which began when everything was in the store, has done it.
                 return Ok(());
             }
-            state.dirty.oldest().map_or(state.dirty.clock(), |oldest| oldest - 1)
+            state.dirty.oldest().map_or_else(|| state.dirty.clock(), |oldest| oldest - 1)
         };
         let work = self.store.flush(&self.context);
         self.call(StoreCall::Flush, work).await.map_err(WriteError::Store)?;

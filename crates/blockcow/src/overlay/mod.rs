@@ -109,7 +109,7 @@ impl Overlay {
         context: StoreContext,
         options: OverlayOptions,
     ) -> Result<Self, OverlayError> {
-        let size = options.size_bytes.unwrap_or(base.size());
+        let size = options.size_bytes.unwrap_or_else(|| base.size());
         let block = u64::from(store.block_size());
         check(&options, base.size(), size, &*store)?;
         let budget = usize::try_from(options.max_dirty_bytes).unwrap_or(usize::MAX);

@@ -174,6 +174,8 @@ impl BlockStore for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "one run of blocks")]
+
     use std::sync::Arc;
 
     use super::*;

@@ -52,8 +52,8 @@ fn copy(runtime: &Runtime, disk: &Disk, path: &Path) {
     let mut file = File::create(path).unwrap();
     let mut bytes = vec![0; 1 << 20];
     for offset in (0..disk.size_bytes()).step_by(bytes.len()) {
-        let read = disk.read(offset, &mut BufferTarget::new(&mut bytes));
-        runtime.block_on(read).unwrap();
+        let mut target = BufferTarget::new(&mut bytes);
+        runtime.block_on(disk.read(offset, &mut target)).unwrap();
         file.write_all(&bytes).unwrap();
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const PIECE: u64 = 512;
+const ENTRIES: usize = 512;
+const PIECE: u64 = ENTRIES as u64;
 
 /// Where a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl BlockMap {
         if place == Place::Absent && !self.pieces.contains_key(&(block / PIECE)) {
             return Place::Absent;
         }
-        let empty = || vec![Entry::default(); PIECE as usize].into_boxed_slice();
+        let empty = || vec![Entry::default(); ENTRIES].into_boxed_slice();
         let piece = self.pieces.entry(block / PIECE).or_insert_with(empty);
         let before = Place::from(std::mem::replace(&mut piece[index(block)], entry));
         if place == Place::Absent && piece.iter().all(|entry| entry.slot == 0) {

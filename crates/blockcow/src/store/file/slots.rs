@@ -134,6 +134,8 @@ fn place(slot: u32) -> (usize, u64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "one run of slots")]
+
     use super::*;
 
     #[test]

@@ -102,12 +102,12 @@ fn history(seed: u64, steps: u64) -> History {
                 model.extend(range.map(|block| (block, number)));
             }
             9 => {
-                let zeros = &[range.clone()];
+                let zeros = std::slice::from_ref(&range);
                 store.shared.writer().mark(zeros, Place::Zeros).unwrap();
                 model.extend(range.map(|block| (block, 0)));
             }
             10 => {
-                let absent = &[range.clone()];
+                let absent = std::slice::from_ref(&range);
                 store.shared.writer().mark(absent, Place::Absent).unwrap();
                 model.retain(|block, _| !range.contains(block));
             }
@@ -128,7 +128,7 @@ fn history(seed: u64, steps: u64) -> History {
     assert_eq!(contents(&store), model);
     let mut log = vec![Operation::Write { offset: 0, bytes: start }, Operation::Sync];
     let shift = log.len();
-    log.extend(disk.state().log.drain(..));
+    log.append(&mut disk.state().log);
     states.iter_mut().for_each(|(at, _)| *at += shift);
     flushed.iter_mut().for_each(|(at, _)| *at += shift);
     History { log, states, flushed }
