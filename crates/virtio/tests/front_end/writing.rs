@@ -33,6 +33,10 @@ impl BlockStore for Counting {
         self.store.block_size()
     }
 
+    fn writes_through(&self) -> bool {
+        self.store.writes_through()
+    }
+
     fn list<'a>(&'a self, context: &'a StoreContext) -> Listing<'a> {
         self.store.list(context)
     }
