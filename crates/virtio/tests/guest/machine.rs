@@ -77,7 +77,10 @@ impl Machine {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()))
-            .args(["-append", "console=ttyS0 quiet panic=-1 reboot=t pci=off rdinit=/init"]);
+            .args([
+                "-append",
+                "console=ttyS0 quiet panic=-1 reboot=t no_timer_check pci=off rdinit=/init",
+            ]);
         for (index, (disk, queues)) in self.disks.iter().enumerate() {
             command
                 .args(["-chardev", &format!("socket,id=disk{index},fd={}", disk.as_raw_fd())])
