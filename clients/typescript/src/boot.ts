@@ -1,12 +1,12 @@
 // From checked options to a running lane: files are found, the request is made, the helper started.
 import { create } from "@bufbuild/protobuf";
 import { findHelper } from "./artifacts.js";
+import { planRoot } from "./boot-root.js";
 import { AbortError } from "./errors.js";
 import {
   type BootRequest,
   BootRequestSchema,
   type BootResponse,
-  DiskFormat,
   EngineKind,
   IsolationKind,
 } from "./gen/lanebox/v1/sandbox_pb.js";
@@ -26,14 +26,13 @@ export interface BootPlan {
 
 const engines = { auto: EngineKind.UNSPECIFIED, krun: EngineKind.KRUN, qemu: EngineKind.QEMU };
 const minimums = { hardware: IsolationKind.HARDWARE, emulated: IsolationKind.EMULATED };
-const formats = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW };
 
 /** Checks the options of `boot` and finds the files. Starts nothing. */
 export function planBoot(definition: Definition, given: unknown): BootPlan {
   const options = checkBootOptions(given, "options");
   const { signal, console, debugSocket, env, cwd, hostname } = options;
   const { rootfs, resources, isolation } = definition;
-  rootfs.requireFile();
+  const root = planRoot(rootfs);
   const { host, kernel, initramfs } = findHelper();
   const mounts = planMounts(options.mounts);
   const request = create(BootRequestSchema, {
@@ -43,12 +42,7 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     memoryMib: resources.memoryMiB,
     kernel: { path: kernel.path, digest: kernel.digest },
     initramfs: { path: initramfs.path, digest: initramfs.digest },
-    root: {
-      path: rootfs.path,
-      format: formats[rootfs.format],
-      digest: rootfs.digest,
-      sizeBytes: BigInt(rootfs.sizeBytes),
-    },
+    root,
     hostname,
     cwd,
     env,

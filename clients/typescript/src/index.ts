@@ -2,7 +2,7 @@
 export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
-export type { ClosedReason, MountProblem, VmEvent, VmState } from "./events.js";
+export type { ClosedReason, MountProblem, StoreOperation, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
@@ -31,7 +31,15 @@ export type { PathLike } from "./mounts/names.js";
 export type { FileSystemPromises, PromisesOptions } from "./mounts/promises.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
-export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
+export { rootfs } from "./rootfs.js";
+export type { RootfsImage, RootfsImageOptions } from "./rootfs-image.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";
 export type { StdinSource } from "./stdin.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";
+export type {
+  EphemeralOptions,
+  PersistentOptions,
+  Rootfs,
+  WritableOptions,
+  WritableRootfs,
+} from "./writable-rootfs.js";

@@ -76,6 +76,8 @@ fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::IsolationUnavailable
         | ErrorCode::ArtifactInvalid
         | ErrorCode::BootFailed
+        | ErrorCode::DiskInUse
+        | ErrorCode::DiskInvalid
         | ErrorCode::CommandNotExecutable
         | ErrorCode::ProcessNotStarted => Code::FailedPrecondition,
         ErrorCode::SandboxExited | ErrorCode::SandboxClosed => Code::Unavailable,

@@ -72,7 +72,7 @@ pub const FILESYSTEM_CHANGES: usize = 1024;
 /// File requests of one mount in work at a time; further ones wait.
 pub const FILESYSTEM_REQUESTS: usize = 256;
 /// Time for a callback, when the VM is closing.
-pub const FILESYSTEM_CLOSING: Duration = Duration::from_millis(300);
+pub const CALLBACK_CLOSING: Duration = Duration::from_millis(300);
 /// Changes are gathered for this long before the guest is told.
 pub const GATHER_CHANGES: Duration = Duration::from_millis(20);
 /// Time for the guest to announce changes to its watchers.
@@ -117,6 +117,15 @@ pub const PROCESS_SIGNAL: Duration = Duration::from_secs(60);
 pub const PROCESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 /// Time for the guest to end a call after its last message.
 pub const RUN_END: Duration = Duration::from_secs(10);
+
+/// Least memory for the changes of a root: the journal of an ordinary image and what ext4 keeps of
+/// itself take a third of it.
+pub const MIN_QUOTA_BYTES: u64 = 16 << 20;
+/// Memory for changes on their way to a store of the client, when the request names none
+/// (lanebox/v1/sandbox.proto).
+pub const DIRTY_BYTES_DEFAULT: u64 = 64 << 20;
+/// Time for the last write-back of a root, after the guest has ended, at least.
+pub const DISK_CLOSE: Duration = Duration::from_millis(500);
 
 /// Boot deadline when the request names none (lanebox/v1/sandbox.proto).
 pub const BOOT_DEFAULT: Duration = Duration::from_secs(60);

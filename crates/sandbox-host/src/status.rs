@@ -1,11 +1,15 @@
 //! The one place where errors become what clients see: an [`ErrorDetail`] in a gRPC status.
 
+use std::io;
+
+use blockcow::{FileStoreError, OverlayError};
 use engine::StartError;
 use nix::errno::Errno;
 use protocol::{ErrorCode, ErrorDetail};
 use tonic::Status;
 
 use crate::artifact::{ArtifactError, Problem};
+use crate::disk::DiskError;
 use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::GuestError;
 use crate::lane::Ended;
@@ -35,6 +39,7 @@ impl From<&Error> for ErrorDetail {
                 plain(ErrorCode::IsolationUnavailable).with_remedy(&unavailable.remedy)
             }
             Error::Artifact(error) => artifact(error),
+            Error::Disk(error) => disk(error),
             Error::Boot(failure) => boot(failure),
             Error::Closed => plain(ErrorCode::SandboxClosed),
             Error::Ended(ended) => ended_detail(ended),
@@ -65,6 +70,29 @@ fn artifact(error: &ArtifactError) -> ErrorDetail {
         detail.errno = errno_name(errno);
     }
     detail
+}
+
+fn disk(error: &DiskError) -> ErrorDetail {
+    let message = error.to_string();
+    let plain = |code| ErrorDetail::new(code, message.clone()).with_step("open-disk");
+    match error {
+        DiskError::File { source, .. } => match source {
+            FileStoreError::Locked => plain(ErrorCode::DiskInUse)
+                .with_remedy("Close the VM that uses it, or give this one a file of its own."),
+            FileStoreError::NoSpace => plain(ErrorCode::BootFailed).with_errno("ENOSPC"),
+            FileStoreError::Io(source) => {
+                let errno = system_error(source).map(errno_name);
+                plain(ErrorCode::BootFailed).with_errno(errno.unwrap_or_default())
+            }
+            _ => plain(ErrorCode::DiskInvalid),
+        },
+        DiskError::Overlay(
+            OverlayError::Size { .. }
+            | OverlayError::MaxDirtyBytes { .. }
+            | OverlayError::BlockSize(_),
+        ) => plain(ErrorCode::InvalidArgument),
+        DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
+    }
 }
 
 fn boot(failure: &BootFailure) -> ErrorDetail {
@@ -118,6 +146,19 @@ fn guest(error: &GuestError) -> ErrorDetail {
         GuestError::Deadline { .. } => ErrorDetail::new(ErrorCode::Timeout, message),
         GuestError::Lost => ErrorDetail::new(ErrorCode::SandboxExited, message),
     }
+}
+
+/// What the system said, in an error that may have been given more to say.
+fn system_error(error: &io::Error) -> Option<Errno> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if let Some(number) = number {
+            return Some(Errno::from_raw(number));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The name as the manual spells it, such as `ENOENT`.

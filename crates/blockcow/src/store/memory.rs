@@ -45,6 +45,11 @@ impl MemoryStore {
         Self { quota, kept: Mutex::default() }
     }
 
+    /// Blocks of 4 KiB that a quota has room for.
+    pub const fn capacity_blocks(quota: u64) -> u64 {
+        quota / (BLOCK_BYTES as u64 + ENTRY_BYTES)
+    }
+
     /// Bytes of memory in use, in the quota's terms.
     pub fn used_bytes(&self) -> u64 {
         self.kept().used()

@@ -17,7 +17,7 @@ use super::handle::{Booted, Command};
 use super::journal::{Journal, State};
 use crate::error::{BootCause, Error};
 use crate::guest::Guest;
-use crate::mount::registry::Registry;
+use crate::mount::Registry;
 use crate::request::BootPlan;
 
 type BootReply = oneshot::Sender<Result<Booted, Error>>;

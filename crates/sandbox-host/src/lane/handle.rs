@@ -15,7 +15,7 @@ use super::journal::Journal;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
-use crate::mount::registry::Registry;
+use crate::mount::Registry;
 use crate::request::BootPlan;
 
 /// What was booted.

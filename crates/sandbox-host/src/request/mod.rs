@@ -4,12 +4,14 @@
 mod boot;
 mod mount;
 mod process;
+mod root;
 
 pub(crate) use boot::deadline;
-pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
+pub use boot::{ArtifactPath, BootPlan, boot};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, signal};
 pub(crate) use process::{is_pid, is_signal_name};
+pub use root::{DiskFormat, OverlayPlan, RootImage, StorePlan};
 
 use crate::limits::{MAX_ENV, MAX_PATH};
 

@@ -14,6 +14,7 @@ fn good() -> v1::BootRequest {
             format: v1::DiskFormat::Raw.into(),
             digest: digest.clone(),
             size_bytes: 1024,
+            overlay: None,
         }),
         hostname: "sandbox".to_owned(),
         ..v1::BootRequest::default()
