@@ -4,7 +4,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "lanebox/v1/block_store.proto",
     "lanebox/v1/error.proto",
     "lanebox/v1/filesystem.proto",
     "lanebox/v1/mount.proto",

@@ -1,7 +1,7 @@
 // From checked options to a running lane: files are found, the request is made, the helper started.
 import { create } from "@bufbuild/protobuf";
 import { findHelper } from "./artifacts.js";
-import { planRoot } from "./boot-root.js";
+import { planRoot, servedStore } from "./boot-root.js";
 import { AbortError } from "./errors.js";
 import {
   type BootRequest,
@@ -14,6 +14,7 @@ import { Lane, type LaneOptions } from "./lane.js";
 import { planMounts } from "./mounts/boot-mounts.js";
 import type { ServedMount } from "./mounts/mount-server.js";
 import { checkBootOptions, type Definition } from "./options.js";
+import type { ServedStore } from "./stores/store-server.js";
 
 /** What a boot needs, all checked. */
 export interface BootPlan {
@@ -21,6 +22,8 @@ export interface BootPlan {
   readonly request: BootRequest;
   /** The mounts that this program serves. */
   readonly mounts: readonly Omit<ServedMount, "warn">[];
+  /** The store of the root that this program serves. */
+  readonly store: ServedStore | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -50,7 +53,7 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
   });
   const helper = { helperPath: host.path, console, debugSocket };
   const served = mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served]));
-  return { helper, request, mounts: served, signal };
+  return { helper, request, mounts: served, store: servedStore(rootfs), signal };
 }
 
 /** Starts a helper and boots what was planned. When it rejects, nothing is left running. */
@@ -58,5 +61,5 @@ export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse]> {
   const { signal } = plan;
   if (signal?.aborted) throw new AbortError(signal);
   const lane = await Lane.start(plan.helper);
-  return [lane, await lane.boot(plan.request, signal, plan.mounts)];
+  return [lane, await lane.boot(plan.request, signal, plan.mounts, plan.store)];
 }

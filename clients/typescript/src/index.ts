@@ -35,8 +35,15 @@ export { rootfs } from "./rootfs.js";
 export type { RootfsImage, RootfsImageOptions } from "./rootfs-image.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";
 export type { StdinSource } from "./stdin.js";
+export type {
+  SandboxBlockChunk,
+  SandboxBlockContext,
+  SandboxBlockRange,
+  SandboxBlockStore,
+} from "./stores/block-store.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";
 export type {
+  CowOptions,
   EphemeralOptions,
   PersistentOptions,
   Rootfs,

@@ -75,7 +75,6 @@ test("what later versions have is refused as not supported", () => {
   const later: [() => unknown, RegExp][] = [
     [() => checkDefinition({ rootfs: root, network: {} }), /options\.network/],
     [() => network.policy(async () => undefined), /network\.policy/],
-    [() => rootfs.cow({}), /rootfs\.cow/],
   ];
   for (const [call, message] of later) assert.throws(call, refused("not-supported", message));
   assert.equal(planBoot(definition, { mounts: {} }).request.hostname, "sandbox");

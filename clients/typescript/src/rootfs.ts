@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { imageFields, imageName } from "./artifact-descriptor.js";
 import { findImages, machineArchitecture } from "./artifacts.js";
-import { notSupported, SandboxError } from "./errors.js";
+import { SandboxError } from "./errors.js";
 import { RootfsImage, type RootfsImageOptions } from "./rootfs-image.js";
 import { absolutePath, invalid, object } from "./validate.js";
-import { ephemeral, persistent } from "./writable-rootfs.js";
+import { cow, ephemeral, persistent } from "./writable-rootfs.js";
 
 const checkImage = object({ ...imageFields, path: absolutePath });
 
@@ -37,10 +37,6 @@ function image(options: RootfsImageOptions): RootfsImage {
   return new RootfsImage(checked);
 }
 
-function cow(..._: unknown[]): never {
-  throw notSupported("rootfs.cow", "Keep the changes in a file with rootfs.persistent");
-}
-
 /** Root filesystems. A plain image boots read-only, with tmpfs on /tmp, /run and /mnt. */
 export const rootfs = {
   /**
@@ -56,7 +52,11 @@ export const rootfs = {
    * begins with the image. Throws `invalid-argument`.
    */
   ephemeral,
-  /** A writable root in the caller's store. Not in this version: throws `not-supported`. */
+  /**
+   * A writable root whose changes are kept by the caller's store: see `SandboxBlockStore`. A
+   * guest's `fsync` has returned only after the store's `write` and `flush` have resolved. One VM at a
+   * time may use a store's blocks. Throws `invalid-argument`.
+   */
   cow,
   /**
    * A writable root whose changes are kept in a local file. What the guest has synced survives a

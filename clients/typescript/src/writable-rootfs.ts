@@ -1,5 +1,6 @@
 // Writable roots: an image that is never written, and where what the guest changes is kept.
 import { RootfsImage } from "./rootfs-image.js";
+import { blockStore, type SandboxBlockStore } from "./stores/block-store.js";
 import {
   absolutePath,
   type Check,
@@ -17,7 +18,12 @@ const MIB = 1024 * 1024;
 /** Where the changes of a root are kept. */
 export type Overlay =
   | { readonly kind: "memory"; readonly maxDirtyBytes: number }
-  | { readonly kind: "file"; readonly path: string };
+  | { readonly kind: "file"; readonly path: string }
+  | {
+      readonly kind: "callbacks";
+      readonly store: SandboxBlockStore;
+      readonly maxDirtyBytes: number;
+    };
 
 /** What every writable root can be given. */
 export interface WritableOptions {
@@ -48,7 +54,18 @@ export interface PersistentOptions extends WritableOptions {
   readonly path: string;
 }
 
-/** A writable root filesystem, made by `rootfs.ephemeral` or `rootfs.persistent`. */
+/** Options of `rootfs.cow`. */
+export interface CowOptions extends WritableOptions {
+  /** The store that keeps what the guest changes. */
+  readonly writable: SandboxBlockStore;
+  /**
+   * Most memory of the helper for changes that are not in the store: 1 MiB and two blocks, or more.
+   * Default: 64 MiB. The guest waits when it is used up.
+   */
+  readonly maxDirtyBytes?: number | undefined;
+}
+
+/** A writable root filesystem, made by `rootfs.ephemeral`, `rootfs.cow` or `rootfs.persistent`. */
 export class WritableRootfs {
   /** The image below it. */
   readonly base: RootfsImage;
@@ -85,12 +102,23 @@ const ephemeralOptions = object({
   ...writable,
   maxDirtyBytes: withDefault(integer(16 * MIB, Number.MAX_SAFE_INTEGER), 64 * MIB),
 });
+const cowOptions = object({
+  ...writable,
+  writable: blockStore,
+  maxDirtyBytes: withDefault(integer(MIB, Number.MAX_SAFE_INTEGER), 64 * MIB),
+});
 const persistentOptions = object({ ...writable, path: absolutePath });
 
 /** A root whose changes are kept in memory. */
 export function ephemeral(given: EphemeralOptions): WritableRootfs {
   const { base, sizeMiB, maxDirtyBytes } = ephemeralOptions(given, "options");
   return new WritableRootfs(base, sizeMiB, { kind: "memory", maxDirtyBytes });
+}
+
+/** A root whose changes are kept in a store of the caller's. */
+export function cow(given: CowOptions): WritableRootfs {
+  const { base, sizeMiB, writable, maxDirtyBytes } = cowOptions(given, "options");
+  return new WritableRootfs(base, sizeMiB, { kind: "callbacks", store: writable, maxDirtyBytes });
 }
 
 /** A root whose changes are kept in a file. */

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use blockcow::{
     BlockStore, Disk, DiskEvent, EventSink, FileStore, FileStoreError, ImageFormat, MemoryStore,
@@ -13,9 +13,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::artifact::{Artifact, Problem};
+use crate::block_store::{Registry, StreamStore};
 use crate::error::{Error, chain};
-use crate::lane::Journal;
-use crate::request::{DiskFormat, OverlayPlan, RootImage, StorePlan};
+use crate::lane::{Journal, unix_nanos};
+use crate::request::{DiskFormat, OverlayPlan, RequestError, RootImage, StorePlan};
 
 /// A root disk, and what the guest must know of it.
 #[derive(Debug)]
@@ -64,8 +65,10 @@ pub async fn open(
     image: &Artifact,
     file: File,
     root: &RootImage,
+    stores: &Registry,
     journal: &Arc<Journal>,
 ) -> Result<RootDisk, Error> {
+    stores.close();
     let format = match root.format {
         DiskFormat::Qcow2 => ImageFormat::Qcow2,
         DiskFormat::Raw => ImageFormat::Raw,
@@ -77,7 +80,7 @@ pub async fn open(
         .map_err(|error| image.error(Problem::Image(chain(&error))))?;
     match &root.overlay {
         None => Ok(RootDisk { disk: Arc::new(base), capacity_blocks: None, discards: false }),
-        Some(overlay) => writable(&base, root, overlay, journal).await,
+        Some(overlay) => writable(&base, root, overlay, (stores, journal)).await,
     }
 }
 
@@ -85,32 +88,40 @@ async fn writable(
     base: &Disk,
     root: &RootImage,
     overlay: &OverlayPlan,
-    journal: &Arc<Journal>,
+    (stores, journal): (&Registry, &Arc<Journal>),
 ) -> Result<RootDisk, Error> {
     let identity: Arc<str> = root.file.digest.to_string().into();
     let mut capacity_blocks = None;
+    let mut options = OverlayOptions { size_bytes: overlay.size, ..OverlayOptions::default() };
     let store: Arc<dyn BlockStore> = match &overlay.store {
         StorePlan::Memory { quota } => {
             capacity_blocks = Some(MemoryStore::capacity_blocks(*quota));
             Arc::new(MemoryStore::new(*quota))
         }
         StorePlan::File { path } => Arc::new(open_file(path.clone(), Arc::clone(&identity)).await?),
-        StorePlan::Callbacks { .. } => return Err(Error::Sequence("No store is attached")),
+        StorePlan::Callbacks { id, max_dirty } => {
+            options.max_dirty_bytes = *max_dirty;
+            Arc::new(attached(id, stores, journal)?)
+        }
     };
     let discards = store.discards();
-    let context = StoreContext { base: identity, generation: 1 };
+    let context = StoreContext { base: identity, generation: unix_nanos(SystemTime::now()) };
     let told = Arc::clone(journal);
-    let options = OverlayOptions {
-        size_bytes: overlay.size,
-        events: Some(EventSink::new(move |event| {
-            if let Some(report) = report(event) {
-                told.store_event(report);
-            }
-        })),
-        ..OverlayOptions::default()
-    };
+    options.events = Some(EventSink::new(move |event| {
+        if let Some(report) = report(event) {
+            told.store_event(report);
+        }
+    }));
     let disk = base.with_store(store, context, options).await.map_err(DiskError::from)?;
     Ok(RootDisk { disk: Arc::new(disk), capacity_blocks, discards })
+}
+
+fn attached(id: &str, stores: &Registry, journal: &Arc<Journal>) -> Result<StreamStore, Error> {
+    let Some(link) = stores.take(id) else {
+        let reason = "no ServeBlockStore is attached under this name";
+        return Err(RequestError::new("root.overlay.callbacks.id", id, reason).into());
+    };
+    Ok(StreamStore::new(link, Arc::clone(journal)))
 }
 
 async fn open_file(path: PathBuf, base: Arc<str>) -> Result<FileStore, Error> {

@@ -11,6 +11,7 @@
 
 pub mod args;
 pub mod artifact;
+pub mod block_store;
 pub mod callback;
 pub mod confine;
 pub mod console;

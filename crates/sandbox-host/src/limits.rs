@@ -71,6 +71,18 @@ pub const FILESYSTEM_GATHERED: usize = 1 << 20;
 pub const FILESYSTEM_CHANGES: usize = 1024;
 /// File requests of one mount in work at a time; further ones wait.
 pub const FILESYSTEM_REQUESTS: usize = 256;
+/// Block stores that a client may serve to one VM.
+pub const MAX_BLOCK_STORES: usize = 1;
+/// Largest message of `ServeBlockStore`: 1 MiB that was read, or one block, and its framing.
+pub const BLOCK_STORE_MESSAGE_BYTES: usize = 4 * MIB as usize + 64 * KIB as usize;
+/// Bytes of writes to one block store that are not answered yet; further ones wait.
+pub const BLOCK_WRITE_BYTES: u32 = 64 * MIB;
+/// Numbers in one piece of a store's list (lanebox/v1/block_store.proto).
+pub const BLOCKS_PER_PIECE: usize = 65_536;
+/// Blocks in one `discard` (lanebox/v1/block_store.proto).
+pub const BLOCKS_PER_DISCARD: usize = 16_384;
+/// Runs of blocks in lists that have come in part; 64 MiB of memory.
+pub const BLOCK_RUNS_HELD: usize = 1 << 22;
 /// Time for a callback, when the VM is closing.
 pub const CALLBACK_CLOSING: Duration = Duration::from_millis(300);
 /// Changes are gathered for this long before the guest is told.
@@ -172,6 +184,8 @@ pub const MAX_ARGS: usize = 65_536;
 /// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
-const _: () =
-    assert!(CLIENT_STREAMS as usize > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS);
+const _: () = assert!(
+    CLIENT_STREAMS as usize
+        > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * (MAX_MOUNTS + MAX_BLOCK_STORES)
+);
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use protocol::v1::block_store_service_server::BlockStoreServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
@@ -17,10 +18,10 @@ use tonic::transport::server::Router;
 use crate::debug::DebugSocket;
 use crate::lane::{Engine, Lane};
 use crate::limits::{
-    CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
-    CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
+    BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
+    CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, Filesystems, Processes, Sandbox};
+use crate::service::{Access, BlockStores, Filesystems, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -91,6 +92,10 @@ fn routes(lane: &Lane, access: Access) -> Router {
         FilesystemServiceServer::new(Filesystems::new(lane.clone()))
             .max_decoding_message_size(FILESYSTEM_MESSAGE_BYTES)
     });
+    let stores = (access == Access::Owner).then(|| {
+        BlockStoreServiceServer::new(BlockStores::new(lane.clone()))
+            .max_decoding_message_size(BLOCK_STORE_MESSAGE_BYTES)
+    });
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -100,6 +105,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .add_service(sandbox)
         .add_service(processes)
         .add_optional_service(filesystems)
+        .add_optional_service(stores)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {

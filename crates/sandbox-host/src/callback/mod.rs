@@ -19,5 +19,5 @@ pub mod stream;
 
 pub use exchange::{Dialogue, Exchange, Gather, Gone, Taken, Trouble};
 pub use registry::Registry;
-pub use stream::{Breach, CallbackStream, Responses};
+pub use stream::{Attached, Breach, CallbackStream, Responses};
 pub(crate) use stream::{check_credits, check_id, serve};

@@ -31,6 +31,16 @@ pub enum Breach {
     Changes(usize),
 }
 
+/// A stream that was attached.
+pub struct Attached<L: CallbackStream + ?Sized> {
+    /// The name that Boot takes it by.
+    pub id: String,
+    /// The stream.
+    pub link: Arc<L>,
+    /// What it says to the client.
+    pub said: mpsc::Receiver<L::Response>,
+}
+
 /// A stream of one kind.
 pub trait CallbackStream: Send + Sync + 'static {
     /// What the client sends.
@@ -47,13 +57,11 @@ pub trait CallbackStream: Send + Sync + 'static {
     /// Streams of this kind that a VM can have.
     const MOST: usize;
 
-    /// The name and the stream that the first request attaches, and what it says.
+    /// What the first request attaches.
     ///
     /// # Errors
     /// [`Error`] names the field that makes no sense.
-    fn attach(
-        first: Self::Request,
-    ) -> Result<(String, Arc<Self>, mpsc::Receiver<Self::Response>), Error>;
+    fn attach(first: Self::Request) -> Result<Attached<Self>, Error>;
 
     /// Takes what the client says.
     ///
@@ -80,7 +88,7 @@ pub(crate) async fn serve<L: CallbackStream>(
         Ok(Ok(Some(first))) => first,
         _ => return Err(Error::Sequence(L::FIRST)),
     };
-    let (id, link, said) = L::attach(first)?;
+    let Attached { id, link, said } = L::attach(first)?;
     registry.attach(&id, Arc::clone(&link))?;
     let (last_word, last) = oneshot::channel();
     tokio::spawn(async move {

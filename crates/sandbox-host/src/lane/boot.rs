@@ -21,13 +21,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handle::Booted;
 use super::journal::Journal;
+use super::streams::Streams;
 use super::{Engine, Machine};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::disk::{self, RootDisk};
 use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
-use crate::mount::{Mounts, Registry};
+use crate::mount::Mounts;
 use crate::request::{ArtifactPath, BootPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
@@ -39,7 +40,7 @@ const ROOT_SERIAL: &str = "root";
 pub(super) struct Boot<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) journal: &'a Arc<Journal>,
-    pub(super) filesystems: &'a Registry,
+    pub(super) streams: &'a Streams,
     /// Where the machine goes, with the task that reads its console.
     pub(super) slot: &'a mut Option<Live>,
 }
@@ -91,11 +92,12 @@ impl Boot<'_> {
         if plan.root.overlay.is_some() {
             self.journal.step("open-disk");
         }
-        let root_disk = disk::open(&root, served, &plan.root, self.journal).await?;
+        let root_disk =
+            disk::open(&root, served, &plan.root, &self.streams.block_stores, self.journal).await?;
         let checking = Checking::start(root, &plan.root.file);
 
         self.journal.step("open-mounts");
-        let mounts = Mounts::open(&plan.mounts, self.filesystems, self.journal).await?;
+        let mounts = Mounts::open(&plan.mounts, &self.streams.filesystems, self.journal).await?;
 
         self.journal.step("start-engine");
         let spec = VmSpec {

@@ -211,7 +211,7 @@ impl Journal {
     }
 
     /// Tells the owner something.
-    pub(super) fn warn(&self, message: String) {
+    pub(crate) fn warn(&self, message: String) {
         tracing::warn!(message, "warning for the owner");
         self.write(|_| Some(Event::Warning(message)));
     }

@@ -13,7 +13,7 @@ use vfs::callbacks::FilePath;
 use super::answer::{Expected, Gathering, Outcome};
 use super::report::{Problem, Reporter};
 use crate::callback::{
-    Breach, CallbackStream, Dialogue, Exchange, Gone, Trouble, check_credits, check_id,
+    Attached, Breach, CallbackStream, Dialogue, Exchange, Gone, Trouble, check_credits, check_id,
 };
 use crate::error::Error;
 use crate::limits::{FILESYSTEM_CHANGES, FILESYSTEM_GATHERED, FILESYSTEM_WRITE_BYTES, MAX_MOUNTS};
@@ -142,15 +142,13 @@ impl CallbackStream for Link {
     const UNREADABLE: &'static str = "A message of ServeFilesystem cannot be read";
     const MOST: usize = MAX_MOUNTS;
 
-    fn attach(
-        first: Self::Request,
-    ) -> Result<(String, Arc<Self>, mpsc::Receiver<Self::Response>), Error> {
+    fn attach(first: Self::Request) -> Result<Attached<Self>, Error> {
         let Some(Request::Attach(attach)) = first.request else {
             return Err(Error::Sequence(Self::FIRST));
         };
         check_id("attach.id", &attach.id)?;
         let (link, said) = Self::new(check_credits(attach.credits)?);
-        Ok((attach.id, link, said))
+        Ok(Attached { id: attach.id, link, said })
     }
 
     fn hear(&self, request: Self::Request) -> Result<(), Breach> {

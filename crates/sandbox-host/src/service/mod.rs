@@ -1,10 +1,12 @@
 //! The services of `lanebox.v1`: convert, call, convert. What they do is done in `lane` and `relay`.
 
+mod block_store;
 mod convert;
 mod filesystem;
 mod process;
 mod sandbox;
 
+pub use block_store::BlockStores;
 pub use filesystem::Filesystems;
 pub use process::Processes;
 pub use sandbox::Sandbox;

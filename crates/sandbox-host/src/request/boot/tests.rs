@@ -1,4 +1,5 @@
 use super::*;
+use crate::request::DiskFormat;
 
 fn good() -> v1::BootRequest {
     let digest = format!("sha256:{}", "0a".repeat(32));
