@@ -148,17 +148,19 @@ fn guest(error: &GuestError) -> ErrorDetail {
     }
 }
 
-/// What the system said, in an error that may have been given more to say.
+/// What the system said. Errors that were given more to say keep only its kind.
 fn system_error(error: &io::Error) -> Option<Errno> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        if let Some(number) = number {
-            return Some(Errno::from_raw(number));
-        }
-        cause = error.source();
+    if let Some(number) = error.raw_os_error() {
+        return Some(Errno::from_raw(number));
     }
-    None
+    match error.kind() {
+        io::ErrorKind::NotFound => Some(Errno::ENOENT),
+        io::ErrorKind::PermissionDenied => Some(Errno::EACCES),
+        io::ErrorKind::ReadOnlyFilesystem => Some(Errno::EROFS),
+        io::ErrorKind::StorageFull => Some(Errno::ENOSPC),
+        io::ErrorKind::NotADirectory => Some(Errno::ENOTDIR),
+        _ => None,
+    }
 }
 
 /// The name as the manual spells it, such as `ENOENT`.

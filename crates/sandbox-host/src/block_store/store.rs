@@ -147,3 +147,6 @@ impl BlockStore for StreamStore {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;
