@@ -6,6 +6,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { BlockStoreService } from "./gen/lanebox/v1/block_store_pb.js";
 import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
+import { ImageService } from "./gen/lanebox/v1/image_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 
@@ -24,6 +25,7 @@ export class Connection {
   readonly process: Client<typeof ProcessService>;
   readonly filesystem: Client<typeof FilesystemService>;
   readonly blockStore: Client<typeof BlockStoreService>;
+  readonly image: Client<typeof ImageService>;
   /** Resolves when the connection is gone, for whatever reason; never rejects. */
   readonly lost: Promise<void>;
   readonly #session: http2.ClientHttp2Session;
@@ -59,6 +61,7 @@ export class Connection {
     this.process = createClient(ProcessService, transport);
     this.filesystem = createClient(FilesystemService, transport);
     this.blockStore = createClient(BlockStoreService, transport);
+    this.image = createClient(ImageService, transport);
   }
 
   /** Whether no call can be made any more. */

@@ -4,6 +4,7 @@ export type { ConsoleCallback } from "./console.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, MountProblem, StoreOperation, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
+export type { FlattenOptions, FlattenProgress } from "./flatten.js";
 export { fs } from "./fs.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
 export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
@@ -43,7 +44,9 @@ export type {
 } from "./stores/block-store.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";
 export type {
+  ComposeOptions,
   CowOptions,
+  CowSourceOptions,
   EphemeralOptions,
   PersistentOptions,
   Rootfs,

@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { imageFields, imageName } from "./artifact-descriptor.js";
 import { findImages, machineArchitecture } from "./artifacts.js";
 import { SandboxError } from "./errors.js";
+import { flatten } from "./flatten.js";
 import { RootfsImage, type RootfsImageOptions } from "./rootfs-image.js";
 import { absolutePath, invalid, object } from "./validate.js";
-import { cow, ephemeral, persistent } from "./writable-rootfs.js";
+import { compose, cow, ephemeral, persistent } from "./writable-rootfs.js";
 
 const checkImage = object({ ...imageFields, path: absolutePath });
 
@@ -58,6 +59,17 @@ export const rootfs = {
    * time may use a store's blocks. Throws `invalid-argument`.
    */
   cow,
+  /**
+   * An image with what a store has over it, to be flattened, or booted by `rootfs.cow({ source })`.
+   * Throws `invalid-argument`.
+   */
+  compose,
+  /**
+   * Writes an image with all that lies over it as one standalone QCOW2 image, which `rootfs.image`
+   * takes. Only what is allocated is read; the file is there when it is whole. Rejects with
+   * `invalid-argument`, `file-error` (the destination), `disk-in-use`, `disk-invalid`, or an `AbortError`.
+   */
+  flatten,
   /**
    * A writable root whose changes are kept in a local file. What the guest has synced survives a
    * crash of anything at any time. Boot rejects with `disk-in-use` while another VM uses the file,

@@ -65,6 +65,20 @@ export interface CowOptions extends WritableOptions {
   readonly maxDirtyBytes?: number | undefined;
 }
 
+/** Options of `rootfs.cow` for what was composed before. */
+export interface CowSourceOptions {
+  /** From `rootfs.compose`: its store gets the changes. */
+  readonly source: WritableRootfs;
+  /** As in {@link CowOptions}. */
+  readonly maxDirtyBytes?: number | undefined;
+}
+
+/** Options of `rootfs.compose`. */
+export interface ComposeOptions extends WritableOptions {
+  /** The store with the blocks that lie over the image. */
+  readonly overlay: SandboxBlockStore;
+}
+
 /** A writable root filesystem, made by `rootfs.ephemeral`, `rootfs.cow` or `rootfs.persistent`. */
 export class WritableRootfs {
   /** The image below it. */
@@ -107,6 +121,20 @@ const cowOptions = object({
   writable: blockStore,
   maxDirtyBytes: withDefault(integer(MIB, Number.MAX_SAFE_INTEGER), 64 * MIB),
 });
+const composeOptions = object({ ...writable, overlay: blockStore });
+const composed: Check<WritableRootfs & { readonly overlay: { readonly kind: "callbacks" } }> = (
+  value,
+  path,
+) => {
+  if (value instanceof WritableRootfs && value.overlay.kind === "callbacks") {
+    return value as ReturnType<typeof composed>;
+  }
+  throw invalid(path, "what rootfs.compose() returns", value);
+};
+const cowSourceOptions = object({
+  source: composed,
+  maxDirtyBytes: withDefault(integer(MIB, Number.MAX_SAFE_INTEGER), 64 * MIB),
+});
 const persistentOptions = object({ ...writable, path: absolutePath });
 
 /** A root whose changes are kept in memory. */
@@ -115,8 +143,20 @@ export function ephemeral(given: EphemeralOptions): WritableRootfs {
   return new WritableRootfs(base, sizeMiB, { kind: "memory", maxDirtyBytes });
 }
 
+/** An image with what a store has over it. */
+export function compose(given: ComposeOptions): WritableRootfs {
+  const { base, sizeMiB, overlay } = composeOptions(given, "options");
+  const maxDirtyBytes = 64 * MIB;
+  return new WritableRootfs(base, sizeMiB, { kind: "callbacks", store: overlay, maxDirtyBytes });
+}
+
 /** A root whose changes are kept in a store of the caller's. */
-export function cow(given: CowOptions): WritableRootfs {
+export function cow(given: CowOptions | CowSourceOptions): WritableRootfs {
+  if (typeof given === "object" && given !== null && "source" in given) {
+    const { source, maxDirtyBytes } = cowSourceOptions(given, "options");
+    const overlay = { ...source.overlay, maxDirtyBytes };
+    return new WritableRootfs(source.base, source.sizeMiB, overlay);
+  }
   const { base, sizeMiB, writable, maxDirtyBytes } = cowOptions(given, "options");
   return new WritableRootfs(base, sizeMiB, { kind: "callbacks", store: writable, maxDirtyBytes });
 }

@@ -78,6 +78,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::BootFailed
         | ErrorCode::DiskInUse
         | ErrorCode::DiskInvalid
+        | ErrorCode::FileError
         | ErrorCode::CommandNotExecutable
         | ErrorCode::ProcessNotStarted => Code::FailedPrecondition,
         ErrorCode::SandboxExited | ErrorCode::SandboxClosed => Code::Unavailable,

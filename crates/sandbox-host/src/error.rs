@@ -8,6 +8,7 @@ use engine::{Exit, StartError};
 
 use crate::artifact::ArtifactError;
 use crate::disk::DiskError;
+use crate::flatten::FlattenFailure;
 use crate::guest::GuestError;
 use crate::lane::{Ended, State};
 use crate::request::RequestError;
@@ -41,6 +42,9 @@ pub enum Error {
     /// The root cannot be made writable.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// An image was not written.
+    #[error(transparent)]
+    Flatten(#[from] FlattenFailure),
     /// The machine did not come up.
     #[error("{0}")]
     Boot(Box<BootFailure>),

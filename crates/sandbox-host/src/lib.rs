@@ -18,6 +18,7 @@ pub mod console;
 pub mod debug;
 pub mod disk;
 pub mod error;
+pub mod flatten;
 pub mod guest;
 pub mod lane;
 pub mod limits;

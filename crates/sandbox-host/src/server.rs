@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, stream};
 use protocol::v1::block_store_service_server::BlockStoreServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
+use protocol::v1::image_service_server::ImageServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -21,7 +22,7 @@ use crate::limits::{
     BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
     CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, BlockStores, Filesystems, Processes, Sandbox};
+use crate::service::{Access, BlockStores, Filesystems, Images, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -96,6 +97,10 @@ fn routes(lane: &Lane, access: Access) -> Router {
         BlockStoreServiceServer::new(BlockStores::new(lane.clone()))
             .max_decoding_message_size(BLOCK_STORE_MESSAGE_BYTES)
     });
+    let images = (access == Access::Owner).then(|| {
+        ImageServiceServer::new(Images::new(lane.clone()))
+            .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
+    });
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -106,6 +111,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .add_service(processes)
         .add_optional_service(filesystems)
         .add_optional_service(stores)
+        .add_optional_service(images)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use blockcow::{FileStoreError, OverlayError};
+use blockcow::{FileStoreError, FlattenError, OverlayError};
 use engine::StartError;
 use nix::errno::Errno;
 use protocol::{ErrorCode, ErrorDetail};
@@ -11,6 +11,7 @@ use tonic::Status;
 use crate::artifact::{ArtifactError, Problem};
 use crate::disk::DiskError;
 use crate::error::{BootCause, BootFailure, Error};
+use crate::flatten::FlattenFailure;
 use crate::guest::GuestError;
 use crate::lane::Ended;
 use crate::limits::CONSOLE_TAIL_IN_ERROR;
@@ -40,6 +41,7 @@ impl From<&Error> for ErrorDetail {
             }
             Error::Artifact(error) => artifact(error),
             Error::Disk(error) => disk(error),
+            Error::Flatten(failure) => flatten(failure),
             Error::Boot(failure) => boot(failure),
             Error::Closed => plain(ErrorCode::SandboxClosed),
             Error::Ended(ended) => ended_detail(ended),
@@ -70,6 +72,19 @@ fn artifact(error: &ArtifactError) -> ErrorDetail {
         detail.errno = errno_name(errno);
     }
     detail
+}
+
+fn flatten(failure: &FlattenFailure) -> ErrorDetail {
+    let plain = |code| ErrorDetail::new(code, failure.to_string());
+    match &failure.source {
+        FlattenError::ClusterSize(_) => plain(ErrorCode::InvalidArgument),
+        FlattenError::Read { .. } => plain(ErrorCode::DiskInvalid),
+        FlattenError::Write(error) => {
+            let errno = system_error(error).map(errno_name).unwrap_or_default();
+            plain(ErrorCode::FileError).with_errno(errno)
+        }
+        FlattenError::Thread(_) => plain(ErrorCode::Internal).with_remedy(DEFECT),
+    }
 }
 
 fn disk(error: &DiskError) -> ErrorDetail {
@@ -155,6 +170,7 @@ fn system_error(error: &io::Error) -> Option<Errno> {
     }
     match error.kind() {
         io::ErrorKind::NotFound => Some(Errno::ENOENT),
+        io::ErrorKind::AlreadyExists => Some(Errno::EEXIST),
         io::ErrorKind::PermissionDenied => Some(Errno::EACCES),
         io::ErrorKind::ReadOnlyFilesystem => Some(Errno::EROFS),
         io::ErrorKind::StorageFull => Some(Errno::ENOSPC),

@@ -108,7 +108,7 @@ describe("a root in a store of the caller's", () => {
     const synced = await vm.exec("sh", ["-c", "echo lost > /lost; sync /lost"]);
     assert.notEqual(synced.exitCode, 0);
     const event = await events;
-    assert(event !== undefined && event.message.includes("the bucket is gone"), event?.message);
+    assert(event?.message.includes("the bucket is gone"), event?.message);
     store.hanging = true;
     store.failing = undefined;
     await vm.close();

@@ -2,12 +2,14 @@
 //! field as the proto file spells it, and the value.
 
 mod boot;
+mod flatten;
 mod mount;
 mod process;
 mod root;
 
 pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, boot};
+pub use flatten::{FlattenPlan, flatten};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, signal};
 pub(crate) use process::{is_pid, is_signal_name};

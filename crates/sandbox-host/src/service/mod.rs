@@ -3,11 +3,13 @@
 mod block_store;
 mod convert;
 mod filesystem;
+mod image;
 mod process;
 mod sandbox;
 
 pub use block_store::BlockStores;
 pub use filesystem::Filesystems;
+pub use image::Images;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 
