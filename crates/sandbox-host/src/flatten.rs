@@ -62,13 +62,13 @@ async fn write(
     options: &FlattenOptions,
     progress: impl FnMut(FlattenProgress) + Send,
 ) -> Result<(), FlattenError> {
-    let folder = destination.parent().unwrap_or(Path::new("/")).to_owned();
+    let folder = destination.parent().unwrap_or_else(|| Path::new("/")).to_owned();
     let target = destination.to_owned();
     let (temporary, output) = spawn_blocking(move || -> io::Result<_> {
         if target.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let temporary = NamedTempFile::new_in(target.parent().unwrap_or(Path::new("/")))?;
+        let temporary = NamedTempFile::new_in(target.parent().unwrap_or_else(|| Path::new("/")))?;
         let output = temporary.as_file().try_clone()?;
         Ok((temporary, output))
     })
