@@ -3,7 +3,8 @@
 // scripts/demo, which passes the checkout's path.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { defineSandbox, fs, rootfs } from "lanebox";
 
@@ -68,6 +69,30 @@ async function workInMounts(sandbox) {
   for (const { name } of await task.list("/")) show(`in memory, ${name}: ${await task.readFile(`/${name}`, "utf8")}`);
 }
 
+async function surviveAKill(disk) {
+  const base = rootfs.builtIn("debian:12");
+  const durable = defineSandbox({
+    rootfs: rootfs.persistent({ base, path: disk, sizeMiB: 8192 }),
+    resources: { cpus: 2, memoryMiB: 768 },
+    isolation: { minimum: "emulated" },
+  });
+  const first = await durable.boot();
+  await run(first, "df -h / | tail -n 1; mkdir -p /tmp/p/DEBIAN /tmp/p/usr/bin && printf 'Package: greeter\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: lane\\nDescription: says hello\\n' > /tmp/p/DEBIAN/control && printf '#!/bin/sh\\necho hello from a package\\n' > /tmp/p/usr/bin/greeter && chmod 755 /tmp/p/usr/bin/greeter && dpkg-deb --build /tmp/p /tmp/greeter.deb");
+  await run(first, "dpkg -i /tmp/greeter.deb && sync && greeter");
+  await run(first, "(while :; do head -c 4000000 /dev/urandom > /var/noise; done) > /dev/null 2>&1 &");
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const [helper] = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, "utf8").split(" ");
+  process.kill(Number(helper), "SIGKILL");
+  show(`the helper was killed amid writes: the lane ended with "${(await first.closed).reason}"`);
+  const second = await durable.boot();
+  try {
+    await run(second, "greeter; dpkg -s greeter | grep Status; dpkg --audit; dmesg | grep EXT4-fs");
+  } finally {
+    await second.close();
+  }
+  show(`closed. What the lane has changed takes ${(statSync(disk).blocks / 2048).toFixed(1)} MiB on this host`);
+}
+
 async function misbehave(vm) {
   title("what a hostile program gets: no network, a read-only root, limits, and an end");
   await run(vm, "ls /sys/class/net; curl -sS --max-time 5 https://example.com");
@@ -97,6 +122,13 @@ try {
 }
 title("closed; a lane that works in a directory of this checkout, and in files that live in this program");
 await workInMounts(sandbox);
+title("closed; a lane whose disk survives: something is installed, and the helper killed without warning");
+const folder = mkdtempSync(join(tmpdir(), "lanebox-demo-"));
+try {
+  await surviveAKill(join(folder, "lane.disk"));
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
 title("closed; a lane for the hostile");
 const second = await sandbox.boot();
 try {

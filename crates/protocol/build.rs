@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 const FILES: [&str; 9] = [
+    "lanebox/v1/block_store.proto",
     "lanebox/v1/error.proto",
     "lanebox/v1/file.proto",
     "lanebox/v1/filesystem.proto",
+    "lanebox/v1/image.proto",
     "lanebox/v1/mount.proto",
     "lanebox/v1/process.proto",
     "lanebox/v1/sandbox.proto",

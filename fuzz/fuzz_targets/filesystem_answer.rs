@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use protocol::v1;
 use protocol::v1::filesystem_call::Call;
+use sandbox_host::callback::{CallbackStream, Gather};
 use sandbox_host::mount::answer::{Expected, Gathering, Outcome, Reply};
 use sandbox_host::mount::link::Link;
 use vfs::callbacks::FilePath;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use virtio::blk::request::{Request, parse};
+use virtio::blk::request::{Geometry, Request, parse};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
@@ -24,16 +24,25 @@ fuzz_target!(|input: &[u8]| {
     memory.write_obj(1u16, GuestAddress(0x402)).unwrap();
     let Ok(mut chains) = queue.iter(&memory) else { return };
     let Some(chain) = chains.next() else { return };
-    let Ok(command) = parse(&memory, chain, SECTORS) else { return };
+    let geometry = Geometry { sectors: SECTORS, writable: true };
+    let Ok(command) = parse(&memory, chain, geometry) else { return };
     assert!(memory.check_range(command.status, 1));
     let segments = match command.request {
-        Ok(Request::Read { offset, segments }) => {
+        Ok(Request::Read { offset, segments } | Request::Write { offset, segments }) => {
             let length: u64 = segments.iter().map(|part| u64::from(part.length)).sum();
             assert!(length > 0 && offset % 512 == 0 && length % 512 == 0);
             assert!(offset + length <= SECTORS * 512);
             segments
         }
         Ok(Request::Identity { segments }) => segments,
+        Ok(Request::Discard { ranges } | Request::WriteZeroes { ranges }) => {
+            assert!((1..=16).contains(&ranges.len()));
+            for range in ranges {
+                assert!(range.offset % 512 == 0 && range.length % 512 == 0);
+                assert!(range.offset + range.length <= SECTORS * 512);
+            }
+            return;
+        }
         _ => return,
     };
     for part in segments {

@@ -1,12 +1,12 @@
 // From checked options to a running lane: files are found, the request is made, the helper started.
 import { create } from "@bufbuild/protobuf";
 import { findHelper } from "./artifacts.js";
+import { planRoot, servedStore } from "./boot-root.js";
 import { AbortError } from "./errors.js";
 import {
   type BootRequest,
   BootRequestSchema,
   type BootResponse,
-  DiskFormat,
   EngineKind,
   IsolationKind,
 } from "./gen/lanebox/v1/sandbox_pb.js";
@@ -14,6 +14,7 @@ import { Lane, type LaneOptions } from "./lane.js";
 import { planMounts } from "./mounts/boot-mounts.js";
 import type { ServedMount } from "./mounts/mount-server.js";
 import { checkBootOptions, type Definition } from "./options.js";
+import type { ServedStore } from "./stores/store-server.js";
 
 /** What a boot needs, all checked. */
 export interface BootPlan {
@@ -21,19 +22,20 @@ export interface BootPlan {
   readonly request: BootRequest;
   /** The mounts that this program serves. */
   readonly mounts: readonly Omit<ServedMount, "warn">[];
+  /** The store of the root that this program serves. */
+  readonly store: ServedStore | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 const engines = { auto: EngineKind.UNSPECIFIED, krun: EngineKind.KRUN, qemu: EngineKind.QEMU };
 const minimums = { hardware: IsolationKind.HARDWARE, emulated: IsolationKind.EMULATED };
-const formats = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW };
 
 /** Checks the options of `boot` and finds the files. Starts nothing. */
 export function planBoot(definition: Definition, given: unknown): BootPlan {
   const options = checkBootOptions(given, "options");
   const { signal, console, debugSocket, env, cwd, hostname } = options;
   const { rootfs, resources, isolation } = definition;
-  rootfs.requireFile();
+  const root = planRoot(rootfs);
   const { host, kernel, initramfs } = findHelper();
   const mounts = planMounts(options.mounts);
   const request = create(BootRequestSchema, {
@@ -43,12 +45,7 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     memoryMib: resources.memoryMiB,
     kernel: { path: kernel.path, digest: kernel.digest },
     initramfs: { path: initramfs.path, digest: initramfs.digest },
-    root: {
-      path: rootfs.path,
-      format: formats[rootfs.format],
-      digest: rootfs.digest,
-      sizeBytes: BigInt(rootfs.sizeBytes),
-    },
+    root,
     hostname,
     cwd,
     env,
@@ -56,7 +53,7 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
   });
   const helper = { helperPath: host.path, console, debugSocket };
   const served = mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served]));
-  return { helper, request, mounts: served, signal };
+  return { helper, request, mounts: served, store: servedStore(rootfs), signal };
 }
 
 /** Starts a helper and boots what was planned. When it rejects, nothing is left running. */
@@ -64,5 +61,5 @@ export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse]> {
   const { signal } = plan;
   if (signal?.aborted) throw new AbortError(signal);
   const lane = await Lane.start(plan.helper);
-  return [lane, await lane.boot(plan.request, signal, plan.mounts)];
+  return [lane, await lane.boot(plan.request, signal, plan.mounts, plan.store)];
 }

@@ -5,7 +5,9 @@ import type { Socket } from "node:net";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { FileService } from "./gen/lanebox/v1/file_pb.js";
+import { BlockStoreService } from "./gen/lanebox/v1/block_store_pb.js";
 import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
+import { ImageService } from "./gen/lanebox/v1/image_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 
@@ -13,8 +15,8 @@ import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 const STREAM_WINDOW = 1024 * 1024;
 /** Bytes that all streams together may have under way. */
 const CONNECTION_WINDOW = 8 * 1024 * 1024;
-/** Bytes of one message; the largest that the protocol has hold 1 MiB of a file. */
-const MESSAGE_MAX = 4 * 1024 * 1024;
+/** Bytes of one message; the largest that the protocol has hold 4 MiB of blocks, 512 bytes each at least. */
+const MESSAGE_MAX = 5 * 1024 * 1024;
 /** The authority that stands in requests; no name is looked up. */
 const AUTHORITY = "http://sandbox-host";
 
@@ -24,6 +26,8 @@ export class Connection {
   readonly process: Client<typeof ProcessService>;
   readonly filesystem: Client<typeof FilesystemService>;
   readonly files: Client<typeof FileService>;
+  readonly blockStore: Client<typeof BlockStoreService>;
+  readonly image: Client<typeof ImageService>;
   /** Resolves when the connection is gone, for whatever reason; never rejects. */
   readonly lost: Promise<void>;
   readonly #session: http2.ClientHttp2Session;
@@ -59,6 +63,8 @@ export class Connection {
     this.process = createClient(ProcessService, transport);
     this.filesystem = createClient(FilesystemService, transport);
     this.files = createClient(FileService, transport);
+    this.blockStore = createClient(BlockStoreService, transport);
+    this.image = createClient(ImageService, transport);
   }
 
   /** Whether no call can be made any more. */

@@ -22,6 +22,8 @@
  * | `timeout` | a deadline passed |
  * | `limit-exceeded` | a documented limit was reached |
  * | `guest-protocol` | the guest broke the protocol; what it sent was refused |
+ * | `disk-in-use` | another VM uses the file of a persistent root |
+ * | `disk-invalid` | the store of a writable root belongs to another image, is damaged, or is none |
  * | `internal` | a defect of Lanebox |
  * | `file-error` | an operation on a file of the guest failed; `errno` says how |
  */
@@ -44,6 +46,9 @@ export type SandboxErrorCode =
   | "guest-protocol"
   | "internal"
   | "file-error";
+  | "disk-in-use"
+  | "disk-invalid"
+  | "internal";
 
 /** What a {@link SandboxError} carries beside its code and message. */
 export interface SandboxErrorDetails {

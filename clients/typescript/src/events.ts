@@ -41,6 +41,9 @@ export type ClosedReason =
  */
 export type MountProblem = "deadline" | "wrong-answer" | "limit" | "detached" | "watch" | "unknown";
 
+/** What a store of a root's changes is asked: to give blocks, to keep them, or to make them durable. */
+export type StoreOperation = "read" | "write" | "flush" | "unknown";
+
 /** One event; `type` tells which. `at` is the host's time in milliseconds since the Unix epoch. */
 export type VmEvent = { readonly at: number } & (
   | {
@@ -66,6 +69,17 @@ export type VmEvent = { readonly at: number } & (
       readonly problem: MountProblem;
       /** A path within the mount, when it was about one. It comes from the guest. */
       readonly path?: string;
+      readonly message: string;
+    }
+  | {
+      /**
+       * The store of the root's changes fails, told once for each operation, or works again. What it
+       * did not take is kept and tried again; the guest gets I/O errors where that does not help.
+       */
+      readonly type: "store-error";
+      readonly operation: StoreOperation;
+      /** True when it works again. */
+      readonly recovered: boolean;
       readonly message: string;
     }
   | {

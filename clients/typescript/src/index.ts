@@ -3,8 +3,9 @@ export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
 export type { CopyOptions, CopyProgress, CopyResult } from "./copy-options.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
-export type { ClosedReason, MountProblem, VmEvent, VmState } from "./events.js";
+export type { ClosedReason, MountProblem, StoreOperation, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
+export type { FlattenOptions, FlattenProgress } from "./flatten.js";
 export { fs } from "./fs.js";
 export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
 export type {
@@ -45,6 +46,8 @@ export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
 export type { PtyProcess } from "./pty.js";
 export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
+export { rootfs } from "./rootfs.js";
+export type { RootfsImage, RootfsImageOptions } from "./rootfs-image.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";
 export type { SpawnedProcess } from "./spawn.js";
 export type {
@@ -55,4 +58,20 @@ export type {
   TerminalSize,
 } from "./spawn-options.js";
 export type { StdinSource } from "./stdin.js";
+export type {
+  SandboxBlockChunk,
+  SandboxBlockContext,
+  SandboxBlockRange,
+  SandboxBlockStore,
+} from "./stores/block-store.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";
+export type {
+  ComposeOptions,
+  CowOptions,
+  CowSourceOptions,
+  EphemeralOptions,
+  PersistentOptions,
+  Rootfs,
+  WritableOptions,
+  WritableRootfs,
+} from "./writable-rootfs.js";

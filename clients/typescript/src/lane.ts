@@ -13,9 +13,11 @@ import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
 import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
+import type { FlattenRequest, FlattenResponse } from "./gen/lanebox/v1/image_pb.js";
 import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
 import { MountServer, type ServedMount } from "./mounts/mount-server.js";
+import { type ServedStore, StoreServer } from "./stores/store-server.js";
 import { deferred, within } from "./wait.js";
 import { type LaneEnd, Watch } from "./watch.js";
 
@@ -60,7 +62,7 @@ export class Lane {
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #end: LaneEnd | undefined;
-  #mounts: MountServer[] = [];
+  #served: (MountServer | StoreServer)[] = [];
   #booted = false;
 
   private constructor(helper: Helper, console: ConsoleCallback | undefined) {
@@ -91,12 +93,13 @@ export class Lane {
     request: BootRequest,
     signal: AbortSignal | undefined,
     mounts: readonly Omit<ServedMount, "warn">[] = [],
+    store?: ServedStore,
   ): Promise<BootResponse> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     const options = { timeoutMs: limits.bootMs, signal: call.signal };
     try {
-      await this.#serve(mounts, call.signal);
+      await this.#serve(mounts, store, call.signal);
       const response = await this.#connection.sandbox.boot(request, options);
       signal?.throwIfAborted();
       this.#booted = true;
@@ -105,6 +108,24 @@ export class Lane {
       const error = signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
       await this.abandon();
       throw error;
+    } finally {
+      deaf();
+    }
+  }
+
+  /** Flattens a disk, whose store may be served from here; yields how far it is. */
+  async *flatten(
+    request: FlattenRequest,
+    signal: AbortSignal | undefined,
+    store: ServedStore | undefined,
+  ): AsyncGenerator<FlattenResponse, void> {
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    try {
+      await this.#serve([], store, call.signal);
+      yield* this.#connection.image.flatten(request, { signal: call.signal });
+    } catch (cause) {
+      throw signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
     } finally {
       deaf();
     }
@@ -209,18 +230,25 @@ export class Lane {
     this.#helper.kill();
   }
 
-  /** Opens the streams of mounts and waits until the helper has taken all of them. */
-  async #serve(mounts: readonly Omit<ServedMount, "warn">[], signal: AbortSignal): Promise<void> {
-    if (mounts.length === 0) return;
+  /** Opens the streams of callbacks and waits until the helper has taken all of them. */
+  async #serve(
+    mounts: readonly Omit<ServedMount, "warn">[],
+    store: ServedStore | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (mounts.length === 0 && store === undefined) return;
     signal.throwIfAborted();
     const warn = (message: string) => this.events.warn(message);
     const client = this.#connection.filesystem;
-    this.#mounts = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
-    const deaf = onAbort(signal, () => this.#endMounts());
+    this.#served = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
+    if (store !== undefined) {
+      this.#served.push(new StoreServer(this.#connection.blockStore, store));
+    }
+    const deaf = onAbort(signal, () => this.#endServing());
     try {
-      const attached = Promise.all(this.#mounts.map((mount) => mount.attached));
+      const attached = Promise.all(this.#served.map((server) => server.attached));
       if (!(await within(attached, limits.attachMs))) {
-        throw new SandboxError("timeout", "The helper did not take the mounts in time");
+        throw new SandboxError("timeout", "The helper did not take the mounts and stores in time");
       }
       await attached;
     } finally {
@@ -228,8 +256,8 @@ export class Lane {
     }
   }
 
-  #endMounts(): void {
-    for (const mount of this.#mounts) mount.end();
+  #endServing(): void {
+    for (const server of this.#served) server.end();
   }
 
   async #call<T>(make: () => Promise<T>): Promise<T> {
@@ -294,7 +322,7 @@ export class Lane {
   /** Runs once, when any part of the lane has ended: takes down the rest. */
   async #finish(): Promise<LaneEnd> {
     this.#ending.resolve();
-    this.#endMounts();
+    this.#endServing();
     this.#connection.finish();
     await within(Promise.all([this.#connection.lost, this.#watch.done]), limits.finishMs);
     this.#connection.destroy();

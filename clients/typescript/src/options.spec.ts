@@ -1,22 +1,13 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { planBoot } from "./boot.js";
-import { network, rootfs, SandboxError } from "./index.js";
+import { network, rootfs } from "./index.js";
 import { checkDefinition } from "./options.js";
-import { FAKE_IMAGE, setUp } from "./testing/harness.js";
+import { FAKE_IMAGE, refused, setUp } from "./testing/harness.js";
 
 const setup = setUp();
 after(() => setup.remove());
 const root = rootfs.builtIn(FAKE_IMAGE);
-
-function refused(code: string, message: RegExp): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code);
-    assert.match(error.message, message);
-    return true;
-  };
-}
 
 test("a definition has its defaults", () => {
   const { resources, isolation } = checkDefinition({ rootfs: root });
@@ -84,9 +75,6 @@ test("what later versions have is refused as not supported", () => {
   const later: [() => unknown, RegExp][] = [
     [() => checkDefinition({ rootfs: root, network: {} }), /options\.network/],
     [() => network.policy(async () => undefined), /network\.policy/],
-    [() => rootfs.ephemeral({}), /rootfs\.ephemeral/],
-    [() => rootfs.cow({}), /rootfs\.cow/],
-    [() => rootfs.persistent({}), /rootfs\.persistent/],
   ];
   for (const [call, message] of later) assert.throws(call, refused("not-supported", message));
   assert.equal(planBoot(definition, { mounts: {} }).request.hostname, "sandbox");

@@ -3,7 +3,6 @@ import type { ConsoleCallback } from "./console.js";
 import { notSupported } from "./errors.js";
 import { bootMounts } from "./mounts/boot-mounts.js";
 import type { Mount } from "./mounts/mount.js";
-import { type RootfsImage, rootfsImage } from "./rootfs.js";
 import {
   abortSignal,
   absolutePath,
@@ -17,14 +16,15 @@ import {
   optional,
   withDefault,
 } from "./validate.js";
+import { type Rootfs, rootfsOption } from "./writable-rootfs.js";
 
 /** How the guest must be kept apart from the host, at least. */
 export type IsolationMinimum = "hardware" | "emulated";
 
 /** What defines a sandbox. */
 export interface SandboxOptions {
-  /** The root filesystem, from `rootfs.builtIn` or `rootfs.image`. */
-  readonly rootfs: RootfsImage;
+  /** The root filesystem, from a function of `rootfs`. */
+  readonly rootfs: Rootfs;
   /** Size of the machine. */
   readonly resources?:
     | {
@@ -83,7 +83,7 @@ export interface BootOptions {
 
 /** Checked definition. */
 export interface Definition {
-  readonly rootfs: RootfsImage;
+  readonly rootfs: Rootfs;
   readonly resources: { readonly cpus: number; readonly memoryMiB: number };
   readonly isolation: {
     readonly minimum: IsolationMinimum;
@@ -110,7 +110,7 @@ function later(what: string): Check<undefined> {
 }
 
 const sandboxOptions = object({
-  rootfs: rootfsImage,
+  rootfs: rootfsOption,
   resources: object({
     cpus: withDefault(integer(1, 64), 1),
     memoryMiB: withDefault(integer(128, 1_048_576), 512),

@@ -1,70 +1,12 @@
-// Root filesystems: images that boot read-only. Writable roots are refused by name.
+// Root filesystems: images that boot read-only, and writable roots over them.
 import { join } from "node:path";
-import {
-  type Architecture,
-  type ImageFact,
-  imageFields,
-  imageName,
-} from "./artifact-descriptor.js";
-import { findImages, machineArchitecture, requireFile } from "./artifacts.js";
-import { notSupported, SandboxError } from "./errors.js";
-import { absolutePath, type Check, invalid, object } from "./validate.js";
-
-/** An image file and what is known about it. */
-export interface RootfsImageOptions {
-  /** Name with a fixed version, such as `"debian:12"`; `latest` is refused. */
-  readonly name: string;
-  /** Absolute path of the file on the host. */
-  readonly path: string;
-  /** How the file is laid out: `"qcow2"` (no backing file, no encryption) or `"raw"`. */
-  readonly format: "qcow2" | "raw";
-  /** Processor that the image is for: `"x86_64"` or `"aarch64"`; must be this machine's. */
-  readonly architecture: Architecture;
-  /** `"sha256:"` and 64 hexadecimal digits: the digest of the whole file. Checked at boot. */
-  readonly digest: string;
-  /** Size of the file in bytes. Checked at boot. */
-  readonly sizeBytes: number;
-  /** What is known about the environment in the image. */
-  readonly facts?: readonly ImageFact[] | undefined;
-}
-
-/** A root filesystem, made by {@link rootfs}. A definition takes it as `rootfs`. */
-export class RootfsImage {
-  /** Name with its version, such as `"debian:12"`. */
-  readonly name: string;
-  /** Digest of the image file. */
-  readonly digest: string;
-  /** What is known about the environment in the image. */
-  readonly facts: readonly ImageFact[];
-  /** @internal */
-  readonly path: string;
-  /** @internal */
-  readonly format: "qcow2" | "raw";
-  /** @internal */
-  readonly sizeBytes: number;
-
-  /** @internal */
-  constructor(image: Required<Omit<RootfsImageOptions, "architecture">>) {
-    this.name = image.name;
-    this.digest = image.digest;
-    this.facts = image.facts ?? [];
-    this.path = image.path;
-    this.format = image.format;
-    this.sizeBytes = image.sizeBytes;
-    Object.freeze(this);
-  }
-
-  /** @internal Throws `artifact-missing` when the file is gone. */
-  requireFile(): void {
-    requireFile(this.path);
-  }
-}
-
-/** @internal The check of the option that takes a root filesystem. */
-export const rootfsImage: Check<RootfsImage> = (value, path) => {
-  if (value instanceof RootfsImage) return value;
-  throw invalid(path, "what rootfs.builtIn() or rootfs.image() returns", value);
-};
+import { imageFields, imageName } from "./artifact-descriptor.js";
+import { findImages, machineArchitecture } from "./artifacts.js";
+import { SandboxError } from "./errors.js";
+import { flatten } from "./flatten.js";
+import { RootfsImage, type RootfsImageOptions } from "./rootfs-image.js";
+import { absolutePath, invalid, object } from "./validate.js";
+import { compose, cow, ephemeral, persistent } from "./writable-rootfs.js";
 
 const checkImage = object({ ...imageFields, path: absolutePath });
 
@@ -96,15 +38,6 @@ function image(options: RootfsImageOptions): RootfsImage {
   return new RootfsImage(checked);
 }
 
-function refused(name: string): (...args: unknown[]) => never {
-  return () => {
-    throw notSupported(
-      `rootfs.${name}`,
-      "Boot the image itself: its root is read-only, with tmpfs on /tmp, /run and /mnt",
-    );
-  };
-}
-
 /** Root filesystems. A plain image boots read-only, with tmpfs on /tmp, /run and /mnt. */
 export const rootfs = {
   /**
@@ -115,10 +48,32 @@ export const rootfs = {
   builtIn,
   /** Any image file. Throws `invalid-argument`; whether the file is there and right is checked at boot. */
   image,
-  /** A writable root in memory. Not in this version: throws `not-supported`. */
-  ephemeral: refused("ephemeral"),
-  /** A writable root in the caller's store. Not in this version: throws `not-supported`. */
-  cow: refused("cow"),
-  /** A writable root in a local file. Not in this version: throws `not-supported`. */
-  persistent: refused("persistent"),
+  /**
+   * A writable root whose changes are kept in the helper's memory and gone with the VM. Each boot
+   * begins with the image. Throws `invalid-argument`.
+   */
+  ephemeral,
+  /**
+   * A writable root whose changes are kept by the caller's store: see `SandboxBlockStore`. A
+   * guest's `fsync` has returned only after the store's `write` and `flush` have resolved. One VM at a
+   * time may use a store's blocks. Throws `invalid-argument`.
+   */
+  cow,
+  /**
+   * An image with what a store has over it, to be flattened, or booted by `rootfs.cow({ source })`.
+   * Throws `invalid-argument`.
+   */
+  compose,
+  /**
+   * Writes an image with all that lies over it as one standalone QCOW2 image, which `rootfs.image`
+   * takes. Only what is allocated is read; the file is there when it is whole. Rejects with
+   * `invalid-argument`, `file-error` (the destination), `disk-in-use`, `disk-invalid`, or an `AbortError`.
+   */
+  flatten,
+  /**
+   * A writable root whose changes are kept in a local file. What the guest has synced survives a
+   * crash of anything at any time. Boot rejects with `disk-in-use` while another VM uses the file,
+   * and with `disk-invalid` when it belongs to another image or is damaged. Throws `invalid-argument`.
+   */
+  persistent,
 } as const;

@@ -4,9 +4,16 @@ import { ConnectError } from "@connectrpc/connect";
 import type { Connection } from "./connection.js";
 import type { GuestConsole } from "./console.js";
 import { kebab } from "./error-mapping.js";
-import type { ClosedReason, EventHub, MountProblem, VmState } from "./events.js";
+import type { ClosedReason, EventHub, MountProblem, StoreOperation, VmState } from "./events.js";
 import { type MountEvent, MountProblem as WireProblem } from "./gen/lanebox/v1/mount_pb.js";
-import { type Exited, ExitReason, State, type WatchResponse } from "./gen/lanebox/v1/sandbox_pb.js";
+import {
+  type Exited,
+  ExitReason,
+  State,
+  type StoreEvent,
+  type WatchResponse,
+  StoreOperation as WireOperation,
+} from "./gen/lanebox/v1/sandbox_pb.js";
 
 /** How a lane ended. */
 export interface LaneEnd {
@@ -77,6 +84,9 @@ export class Watch {
       case "mount":
         this.#events.emit({ type: "mount-error", at, ...mountError(event.value) });
         break;
+      case "store":
+        this.#events.emit({ type: "store-error", at, ...storeError(event.value) });
+        break;
       case "exited":
         this.noteExited(event.value);
         break;
@@ -105,6 +115,15 @@ function mountError({ target, problem, path, message }: MountEvent) {
     target,
     problem: (isKnown ? kebab(WireProblem, problem) : "unknown") as MountProblem,
     ...(path === "" ? {} : { path }),
+    message,
+  };
+}
+
+function storeError({ operation, recovered, message }: StoreEvent) {
+  const isKnown = operation !== WireOperation.UNSPECIFIED && WireOperation[operation] !== undefined;
+  return {
+    operation: (isKnown ? kebab(WireOperation, operation) : "unknown") as StoreOperation,
+    recovered,
     message,
   };
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::store::{AnswerError, StoreError};
+
 /// Why an image was not opened. Each is final for this file: trying again changes nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -115,4 +117,84 @@ pub enum ReadError {
     /// The library that reads qcow2 gave up in an unforeseen way.
     #[error("The image could not be understood")]
     Reader,
+    /// The store could not give a block that was written.
+    #[error("The store could not be read")]
+    Store(#[source] StoreError),
+}
+
+/// Why bytes could not be changed, or made durable. The next time may succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The disk has no store.
+    #[error("The disk is read-only")]
+    ReadOnly,
+    /// The range is not inside the disk.
+    #[error("The write at {offset} of {length} bytes is outside of the disk")]
+    OutOfRange {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Not whole sectors of 512 bytes.
+    #[error("The write at {offset} of {length} bytes is not one of whole sectors")]
+    Unaligned {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// The rest of a block that is written in part could not be read.
+    #[error("The rest of a block could not be read")]
+    Read(#[from] ReadError),
+    /// The bytes could not be taken from where they come from.
+    #[error("The bytes could not be taken")]
+    Source(#[source] io::Error),
+    /// The store did not take this write, or one before it that takes up the room.
+    #[error("The store could not be written")]
+    Store(#[source] StoreError),
+    /// The disk is closed.
+    #[error("The disk is closed")]
+    Closed,
+}
+
+/// Why a disk was not made writable.
+#[derive(Debug, thiserror::Error)]
+pub enum OverlayError {
+    /// The base is a writable disk itself.
+    #[error("The base is a writable disk")]
+    Base,
+    /// Not a multiple of 512, 0, or more than [`crate::limits::MAX_BATCH_BYTES`].
+    #[error("The store's block size {0} must be a multiple of 512 up to 4 MiB")]
+    BlockSize(u32),
+    /// Not a multiple of 512, less than the base has, or too much.
+    #[error("size_bytes {size} must be a multiple of 512 from {base} to {most}")]
+    Size {
+        /// What was given.
+        size: u64,
+        /// Size of the base.
+        base: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// Less than it takes to work.
+    #[error("max_dirty_bytes {given} must be at least {least}")]
+    MaxDirtyBytes {
+        /// What was given.
+        given: u64,
+        /// What it takes.
+        least: u64,
+    },
+    /// Not 1 to 64.
+    #[error("max_write_backs {0} must be 1 to 64")]
+    MaxWriteBacks(usize),
+    /// No time at all.
+    #[error("store_deadline must not be zero")]
+    StoreDeadline,
+    /// The store could not say what is in it.
+    #[error("The store's blocks could not be listed")]
+    List(#[from] StoreError),
+    /// What the store says is in it cannot be.
+    #[error("The store lists wrong blocks")]
+    Listed(#[from] AnswerError),
 }

@@ -1,5 +1,7 @@
 //! Every limit of this crate, in one place.
 
+use std::time::Duration;
+
 /// Largest disk: 64 TiB. Above it the tables of a qcow2 image outgrow any sensible helper.
 pub const MAX_DISK_BYTES: u64 = 64 << 40;
 
@@ -38,3 +40,38 @@ pub const FETCHES_PER_DISK: usize = 8;
 
 /// Sectors are what disks are counted in (virtio 1.2, 5.2.4).
 pub const SECTOR_BYTES: u64 = 512;
+
+/// Most bytes of one write-back, and of one write that a store is given.
+pub const MAX_BATCH_BYTES: u64 = 4 << 20;
+
+/// Most blocks of zeros, or blocks to discard, that a store is given at once.
+pub const MAX_BATCH_ZEROS: usize = 16 << 10;
+
+/// Most bytes that a store is asked for at once.
+pub const MAX_STORE_READ_BYTES: u64 = 1 << 20;
+
+/// Reads of one store that are under way at once; with [`MAX_STORE_READ_BYTES`] each, this bounds
+/// what is held for them. The others wait, no longer than the store's deadline.
+pub const STORE_READS: usize = 16;
+
+/// Memory that a written block takes beside its bytes until it is in the store: its places in a
+/// hash map and in a tree, and two allocations. Counts towards `max_dirty_bytes`.
+pub const DIRTY_ENTRY_BYTES: u64 = 256;
+
+/// Least value of `max_dirty_bytes`, which must also have room for two blocks.
+pub const MIN_DIRTY_BYTES: u64 = 1 << 20;
+
+/// Bytes of a write that are taken together.
+pub const WRITE_PIECE_BYTES: u64 = 1 << 20;
+
+/// Blocks that are zeroed together.
+pub const ZERO_PIECE_BLOCKS: u64 = 1024;
+
+/// Times that a write-back is tried before it counts as failed.
+pub const WRITE_BACK_TRIES: u32 = 3;
+
+/// Pause before the second try; the third comes after four times that.
+pub const WRITE_BACK_PAUSE: Duration = Duration::from_millis(100);
+
+/// After a failed write-back, pause until the next when nobody asks for one.
+pub const WRITE_BACK_REST: Duration = Duration::from_secs(5);

@@ -76,6 +76,9 @@ fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::IsolationUnavailable
         | ErrorCode::ArtifactInvalid
         | ErrorCode::BootFailed
+        | ErrorCode::DiskInUse
+        | ErrorCode::DiskInvalid
+        | ErrorCode::FileError
         | ErrorCode::CommandNotExecutable
         | ErrorCode::ProcessNotStarted
         | ErrorCode::FileError => Code::FailedPrecondition,

@@ -1,35 +1,154 @@
-//! From an opened image to a disk of the machine.
+//! From an opened image to a disk of the machine, with the store of what the guest changes.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use blockcow::{Disk, ImageFormat};
-use engine::DiskSpec;
+use blockcow::{
+    BlockStore, Disk, DiskEvent, EventSink, FileStore, FileStoreError, ImageFormat, MemoryStore,
+    OverlayError, OverlayOptions, StoreCall, StoreContext,
+};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::artifact::{Artifact, Problem};
+use crate::block_store::{Registry, StreamStore};
 use crate::error::{Error, chain};
-use crate::request::DiskFormat;
+use crate::lane::{Journal, unix_nanos};
+use crate::request::{DiskFormat, OverlayPlan, RequestError, RootImage, StorePlan};
 
-/// Opens the image as a disk that the guest finds by `serial`. `file` is another descriptor of
-/// `image`.
+/// A root disk, and what the guest must know of it.
+#[derive(Debug)]
+pub struct RootDisk {
+    /// The disk.
+    pub disk: Arc<Disk>,
+    /// Blocks of 4 KiB that it can take, when that is less than its size.
+    pub capacity_blocks: Option<u64>,
+    /// Its store takes less room for what is discarded.
+    pub discards: bool,
+}
+
+/// How the store of a root does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreReport {
+    /// What it was asked.
+    pub call: StoreCall,
+    /// It works again.
+    pub recovered: bool,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Why a root cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The file of the store.
+    #[error("The persistent root {} cannot be used: {}", .path.display(), chain(.source))]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: FileStoreError,
+    },
+    /// The store, whatever it is, and the disk do not go together.
+    #[error("The root cannot be made writable: {}", chain(.0))]
+    Overlay(#[from] OverlayError),
+}
+
+/// Opens the image as the root's disk. `file` is another descriptor of `image`.
 ///
 /// # Errors
-/// [`Error::Artifact`] when the image is not what its format asks for.
+/// [`Error::Artifact`] when the image is not what its format asks for; [`Error::Disk`] when it
+/// cannot be made writable.
 pub async fn open(
     image: &Artifact,
     file: File,
-    format: DiskFormat,
-    serial: &str,
-) -> Result<DiskSpec, Error> {
-    let format = match format {
+    root: &RootImage,
+    stores: &Registry,
+    journal: &Arc<Journal>,
+) -> Result<RootDisk, Error> {
+    stores.close();
+    let format = match root.format {
         DiskFormat::Qcow2 => ImageFormat::Qcow2,
         DiskFormat::Raw => ImageFormat::Raw,
     };
     // It reads all tables of the image.
     let opened = spawn_blocking(move || Disk::open(file, format)).await;
-    let disk = opened
+    let base = opened
         .map_err(|_| Error::Defect("The thread that opens the image"))?
         .map_err(|error| image.error(Problem::Image(chain(&error))))?;
-    Ok(DiskSpec { serial: serial.to_owned(), disk: Arc::new(disk) })
+    match &root.overlay {
+        None => Ok(RootDisk { disk: Arc::new(base), capacity_blocks: None, discards: false }),
+        Some(overlay) => writable(&base, root, overlay, (stores, journal)).await,
+    }
+}
+
+async fn writable(
+    base: &Disk,
+    root: &RootImage,
+    overlay: &OverlayPlan,
+    (stores, journal): (&Registry, &Arc<Journal>),
+) -> Result<RootDisk, Error> {
+    let identity: Arc<str> = root.file.digest.to_string().into();
+    let mut capacity_blocks = None;
+    let mut options = OverlayOptions { size_bytes: overlay.size, ..OverlayOptions::default() };
+    let store: Arc<dyn BlockStore> = match &overlay.store {
+        StorePlan::Memory { quota } => {
+            capacity_blocks = Some(MemoryStore::capacity_blocks(*quota));
+            Arc::new(MemoryStore::new(*quota))
+        }
+        StorePlan::File { path } => Arc::new(open_file(path.clone(), Arc::clone(&identity)).await?),
+        StorePlan::Callbacks { id, max_dirty } => {
+            options.max_dirty_bytes = *max_dirty;
+            Arc::new(attached(id, stores, journal)?)
+        }
+    };
+    let discards = store.discards();
+    let context = StoreContext { base: identity, generation: unix_nanos(SystemTime::now()) };
+    let told = Arc::clone(journal);
+    options.events = Some(EventSink::new(move |event| {
+        if let Some(report) = report(event) {
+            told.store_event(report);
+        }
+    }));
+    let disk = base.with_store(store, context, options).await.map_err(DiskError::from)?;
+    Ok(RootDisk { disk: Arc::new(disk), capacity_blocks, discards })
+}
+
+fn attached(id: &str, stores: &Registry, journal: &Arc<Journal>) -> Result<StreamStore, Error> {
+    let Some(link) = stores.take(id) else {
+        let reason = "no ServeBlockStore is attached under this name";
+        return Err(RequestError::new("root.overlay.callbacks.id", id, reason).into());
+    };
+    Ok(StreamStore::new(link, Arc::clone(journal)))
+}
+
+async fn open_file(path: PathBuf, base: Arc<str>) -> Result<FileStore, Error> {
+    let at = path.clone();
+    let opened = spawn_blocking(move || FileStore::open_or_create(&at, &base)).await;
+    let opened = opened.map_err(|_| Error::Defect("The thread that opens a store"))?;
+    Ok(opened.map_err(|source| DiskError::File { path, source })?)
+}
+
+fn report(event: DiskEvent) -> Option<StoreReport> {
+    match event {
+        DiskEvent::StoreFailing { call, error } => {
+            Some(StoreReport { call, recovered: false, message: chain(&error) })
+        }
+        DiskEvent::StoreRecovered { call } => {
+            Some(StoreReport { call, recovered: true, message: "The store works again".to_owned() })
+        }
+        _ => None,
+    }
+}
+
+/// Brings what the guest has written to its store; the sentence for the owner if that fails.
+pub async fn close(disk: Arc<Disk>, within: Duration) -> Option<String> {
+    let lost = "What the root's store had not taken is lost";
+    match timeout(within, disk.close()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{lost}: {}", chain(&error))),
+        Err(_) => Some(format!("{lost}: it did not answer in time")),
+    }
 }

@@ -7,6 +7,8 @@ use engine::probe::Unavailable;
 use engine::{Exit, StartError};
 
 use crate::artifact::ArtifactError;
+use crate::disk::DiskError;
+use crate::flatten::FlattenFailure;
 use crate::guest::GuestError;
 use crate::lane::{Ended, State};
 use crate::request::RequestError;
@@ -37,6 +39,12 @@ pub enum Error {
     /// A file of ours is missing or wrong.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The root cannot be made writable.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// An image was not written.
+    #[error(transparent)]
+    Flatten(#[from] FlattenFailure),
     /// The machine did not come up.
     #[error("{0}")]
     Boot(Box<BootFailure>),

@@ -11,11 +11,14 @@
 
 pub mod args;
 pub mod artifact;
+pub mod block_store;
+pub mod callback;
 pub mod confine;
 pub mod console;
 pub mod debug;
 pub mod disk;
 pub mod error;
+pub mod flatten;
 pub mod guest;
 pub mod lane;
 pub mod limits;

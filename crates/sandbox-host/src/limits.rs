@@ -74,8 +74,20 @@ pub const FILESYSTEM_GATHERED: usize = 1 << 20;
 pub const FILESYSTEM_CHANGES: usize = 1024;
 /// File requests of one mount in work at a time; further ones wait.
 pub const FILESYSTEM_REQUESTS: usize = 256;
+/// Block stores that a client may serve to one VM.
+pub const MAX_BLOCK_STORES: usize = 1;
+/// Largest message of `ServeBlockStore`: 1 MiB that was read, or one block, and its framing.
+pub const BLOCK_STORE_MESSAGE_BYTES: usize = 4 * MIB as usize + 64 * KIB as usize;
+/// Bytes of writes to one block store that are not answered yet; further ones wait.
+pub const BLOCK_WRITE_BYTES: u32 = 64 * MIB;
+/// Numbers in one piece of a store's list (lanebox/v1/block_store.proto).
+pub const BLOCKS_PER_PIECE: usize = 65_536;
+/// Blocks in one `discard` (lanebox/v1/block_store.proto).
+pub const BLOCKS_PER_DISCARD: usize = 16_384;
+/// Runs of blocks in lists that have come in part; 64 MiB of memory.
+pub const BLOCK_RUNS_HELD: usize = 1 << 22;
 /// Time for a callback, when the VM is closing.
-pub const FILESYSTEM_CLOSING: Duration = Duration::from_millis(300);
+pub const CALLBACK_CLOSING: Duration = Duration::from_millis(300);
 /// Changes are gathered for this long before the guest is told.
 pub const GATHER_CHANGES: Duration = Duration::from_millis(20);
 /// Time for the guest to announce changes to its watchers.
@@ -134,6 +146,15 @@ pub const PROCESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 /// Time for the guest to end a call after its last message.
 pub const RUN_END: Duration = Duration::from_secs(10);
 
+/// Least memory for the changes of a root: the journal of an ordinary image and what ext4 keeps of
+/// itself take a third of it.
+pub const MIN_QUOTA_BYTES: u64 = 16 << 20;
+/// Memory for changes on their way to a store of the client, when the request names none
+/// (lanebox/v1/sandbox.proto).
+pub const DIRTY_BYTES_DEFAULT: u64 = 64 << 20;
+/// Time for the last write-back of a root, after the guest has ended, at least.
+pub const DISK_CLOSE: Duration = Duration::from_millis(500);
+
 /// Boot deadline when the request names none (lanebox/v1/sandbox.proto).
 pub const BOOT_DEFAULT: Duration = Duration::from_secs(60);
 /// Longest boot or shutdown deadline that a request may name.
@@ -184,5 +205,6 @@ pub const BLOCKING_THREADS: usize = 4;
 const _: () = assert!(
     CLIENT_STREAMS as usize
         > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS
+        > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * (MAX_MOUNTS + MAX_BLOCK_STORES)
 );
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

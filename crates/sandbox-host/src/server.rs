@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use protocol::v1::file_service_server::FileServiceServer;
+use protocol::v1::block_store_service_server::BlockStoreServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
+use protocol::v1::image_service_server::ImageServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -18,10 +20,11 @@ use tonic::transport::server::Router;
 use crate::debug::DebugSocket;
 use crate::lane::{Engine, Lane};
 use crate::limits::{
-    CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
-    CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
+    BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
+    CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
 use crate::service::{Access, Files, Filesystems, Processes, Sandbox};
+use crate::service::{Access, BlockStores, Filesystems, Images, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -94,6 +97,14 @@ fn routes(lane: &Lane, access: Access) -> Router {
     });
     let files = FileServiceServer::new(Files::new(lane.clone()))
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let stores = (access == Access::Owner).then(|| {
+        BlockStoreServiceServer::new(BlockStores::new(lane.clone()))
+            .max_decoding_message_size(BLOCK_STORE_MESSAGE_BYTES)
+    });
+    let images = (access == Access::Owner).then(|| {
+        ImageServiceServer::new(Images::new(lane.clone()))
+            .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
+    });
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -104,6 +115,8 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .add_service(processes)
         .add_optional_service(filesystems)
         .add_service(files)
+        .add_optional_service(stores)
+        .add_optional_service(images)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {

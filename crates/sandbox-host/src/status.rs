@@ -1,12 +1,17 @@
 //! The one place where errors become what clients see: an [`ErrorDetail`] in a gRPC status.
 
+use std::io;
+
+use blockcow::{FileStoreError, FlattenError, OverlayError};
 use engine::StartError;
 use nix::errno::Errno;
 use protocol::{ErrorCode, ErrorDetail};
 use tonic::Status;
 
 use crate::artifact::{ArtifactError, Problem};
+use crate::disk::DiskError;
 use crate::error::{BootCause, BootFailure, Error};
+use crate::flatten::FlattenFailure;
 use crate::guest::GuestError;
 use crate::lane::Ended;
 use crate::limits::CONSOLE_TAIL_IN_ERROR;
@@ -35,6 +40,8 @@ impl From<&Error> for ErrorDetail {
                 plain(ErrorCode::IsolationUnavailable).with_remedy(&unavailable.remedy)
             }
             Error::Artifact(error) => artifact(error),
+            Error::Disk(error) => disk(error),
+            Error::Flatten(failure) => flatten(failure),
             Error::Boot(failure) => boot(failure),
             Error::Closed => plain(ErrorCode::SandboxClosed),
             Error::Ended(ended) => ended_detail(ended),
@@ -65,6 +72,42 @@ fn artifact(error: &ArtifactError) -> ErrorDetail {
         detail.errno = errno_name(errno);
     }
     detail
+}
+
+fn flatten(failure: &FlattenFailure) -> ErrorDetail {
+    let plain = |code| ErrorDetail::new(code, failure.to_string());
+    match &failure.source {
+        FlattenError::ClusterSize(_) => plain(ErrorCode::InvalidArgument),
+        FlattenError::Read { .. } => plain(ErrorCode::DiskInvalid),
+        FlattenError::Write(error) => {
+            let errno = system_error(error).map(errno_name).unwrap_or_default();
+            plain(ErrorCode::FileError).with_errno(errno)
+        }
+        FlattenError::Thread(_) => plain(ErrorCode::Internal).with_remedy(DEFECT),
+    }
+}
+
+fn disk(error: &DiskError) -> ErrorDetail {
+    let message = error.to_string();
+    let plain = |code| ErrorDetail::new(code, message.clone()).with_step("open-disk");
+    match error {
+        DiskError::File { source, .. } => match source {
+            FileStoreError::Locked => plain(ErrorCode::DiskInUse)
+                .with_remedy("Close the VM that uses it, or give this one a file of its own."),
+            FileStoreError::NoSpace => plain(ErrorCode::BootFailed).with_errno("ENOSPC"),
+            FileStoreError::Io(source) => {
+                let errno = system_error(source).map(errno_name);
+                plain(ErrorCode::BootFailed).with_errno(errno.unwrap_or_default())
+            }
+            _ => plain(ErrorCode::DiskInvalid),
+        },
+        DiskError::Overlay(
+            OverlayError::Size { .. }
+            | OverlayError::MaxDirtyBytes { .. }
+            | OverlayError::BlockSize(_),
+        ) => plain(ErrorCode::InvalidArgument),
+        DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
+    }
 }
 
 fn boot(failure: &BootFailure) -> ErrorDetail {
@@ -117,6 +160,22 @@ fn guest(error: &GuestError) -> ErrorDetail {
         GuestError::Protocol(_) => ErrorDetail::new(ErrorCode::GuestProtocol, message),
         GuestError::Deadline { .. } => ErrorDetail::new(ErrorCode::Timeout, message),
         GuestError::Lost => ErrorDetail::new(ErrorCode::SandboxExited, message),
+    }
+}
+
+/// What the system said. Errors that were given more to say keep only its kind.
+fn system_error(error: &io::Error) -> Option<Errno> {
+    if let Some(number) = error.raw_os_error() {
+        return Some(Errno::from_raw(number));
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => Some(Errno::ENOENT),
+        io::ErrorKind::AlreadyExists => Some(Errno::EEXIST),
+        io::ErrorKind::PermissionDenied => Some(Errno::EACCES),
+        io::ErrorKind::ReadOnlyFilesystem => Some(Errno::EROFS),
+        io::ErrorKind::StorageFull => Some(Errno::ENOSPC),
+        io::ErrorKind::NotADirectory => Some(Errno::ENOTDIR),
+        _ => None,
     }
 }
 

@@ -22,6 +22,12 @@ pub const MAX_DESCRIPTORS: usize = 256;
 /// Most bytes of a request that keeps to the two limits above; others are answered with an error.
 pub const MAX_REQUEST_BYTES: u64 = MAX_SEGMENTS as u64 * MAX_SEGMENT_BYTES as u64;
 
+/// Sectors of a range to discard or to zero that a driver is told to stay within: 256 MiB.
+pub const MAX_ZERO_SECTORS: u32 = 512 << 10;
+
+/// Such ranges in one request.
+pub const MAX_ZERO_RANGES: u32 = 16;
+
 /// Requests that are taken from a ring before other work has its turn.
 pub const BATCH: usize = 128;
 

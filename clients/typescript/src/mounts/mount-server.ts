@@ -1,26 +1,23 @@
-// One mount served to one VM: the ServeFilesystem call of lanebox.v1.FilesystemService.
-//
-//   host ── call ──► Questioner ──► the file system's method ──► checked answer ── Outbox ──► host
-//        ── cancel ► the method's signal fires; its credit is held until it settles
-//
-// Questions are put as they come and answered as they are ready. Whatever the methods do, nothing
-// here throws or rejects: what is wrong becomes an answer, and after the end, nothing.
+// One mount served to one VM: the ServeFilesystem call of lanebox.v1.FilesystemService. Whatever the
+// file system's methods do, what is wrong becomes an answer, and after the end, nothing.
 import { create } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
+import { CallbackStream } from "../callbacks/callback-stream.js";
+import { Outbox } from "../callbacks/outbox.js";
 import {
   type FilesystemAnswer,
   FilesystemAnswerSchema,
   type FilesystemCall,
   type FilesystemService,
-  type ServeFilesystemResponse,
+  type ServeFilesystemRequest,
+  ServeFilesystemRequestSchema,
 } from "../gen/lanebox/v1/filesystem_pb.js";
 import type { FilesystemFeature } from "../gen/lanebox/v1/mount_pb.js";
-import { deferred } from "../wait.js";
 import { type Answer, describe, WrongAnswer } from "./answers.js";
 import { ChangeFeed } from "./change-feed.js";
+import { ChangeQueue } from "./change-queue.js";
 import { errnoOf } from "./errno.js";
 import { pieces } from "./listing.js";
-import { Outbox } from "./outbox.js";
 import { type Listing, Questioner } from "./questions.js";
 import type { AnyFileSystem } from "./served.js";
 
@@ -46,76 +43,62 @@ export class MountServer {
   /** Resolves when the stream has ended, however; never rejects. */
   readonly done: Promise<void>;
   readonly #questioner: Questioner;
-  readonly #outbox: Outbox;
-  readonly #open = new Map<bigint, AbortController>();
-  readonly #call = new AbortController();
-  readonly #feed: ChangeFeed;
-  readonly #taken = deferred<void>();
+  readonly #outbox: Outbox<ServeFilesystemRequest>;
+  readonly #stream: CallbackStream<ServeFilesystemRequest, FilesystemCall>;
 
   constructor(client: Client<typeof FilesystemService>, mount: ServedMount) {
     const { id, fileSystem, features, warn } = mount;
     this.#questioner = new Questioner(fileSystem, features);
+    const changes = new ChangeQueue();
     const attach = { $typeName: "lanebox.v1.AttachFilesystem" as const, id, credits: CREDITS };
-    this.#outbox = new Outbox({ case: "attach", value: attach });
-    this.#feed = new ChangeFeed(fileSystem, (paths) => this.#outbox.changed(paths), warn);
-    const stream = this.#follow(client);
-    this.done = stream.catch(() => undefined);
-    this.attached = Promise.race([this.#taken.promise, stream.then(ended)]);
-    this.attached.catch(() => undefined);
+    const first = create(ServeFilesystemRequestSchema, {
+      request: { case: "attach", value: attach },
+    });
+    this.#outbox = new Outbox(first, () => changes.take());
+    const feed = new ChangeFeed(
+      fileSystem,
+      (paths) => {
+        changes.add(paths);
+        this.#outbox.wake();
+      },
+      warn,
+    );
+    this.#stream = new CallbackStream<ServeFilesystemRequest, FilesystemCall>(
+      client.serveFilesystem.bind(client),
+      this.#outbox,
+      {
+        what: "a mount",
+        serve: (call, signal) => this.#serve(call, signal),
+        taken: () => feed.start(),
+        ended: () => feed.stop(),
+      },
+    );
+    this.done = this.#stream.done;
+    this.attached = this.#stream.attached;
   }
 
   /** Ends the stream. The file system's methods that are under way see their signals fire. */
   end(): void {
-    this.#call.abort();
-    this.#outbox.close();
+    this.#stream.end();
   }
 
-  async #follow(client: Client<typeof FilesystemService>): Promise<void> {
-    const messages = this.#outbox.messages();
-    try {
-      const responses = client.serveFilesystem(messages, { signal: this.#call.signal });
-      for await (const response of responses) this.#take(response);
-    } finally {
-      this.end();
-      this.#feed.stop();
-      for (const question of this.#open.values()) question.abort();
-      this.#open.clear();
-    }
-  }
-
-  #take({ response }: ServeFilesystemResponse): void {
-    switch (response.case) {
-      case "attached":
-        this.#taken.resolve();
-        this.#feed.start();
-        break;
-      case "call":
-        void this.#serve(response.value); // never rejects
-        break;
-      case "cancel":
-        this.#open.get(response.value.id)?.abort();
-        break;
-    }
-  }
-
-  async #serve(question: FilesystemCall): Promise<void> {
+  async #serve(question: FilesystemCall, signal: AbortSignal): Promise<void> {
     const { id } = question;
-    const control = new AbortController();
-    this.#open.set(id, control);
     try {
-      const answer = await this.#questioner.ask(question, control.signal);
-      if (answer.case === "listing") await this.#sendListing(id, answer, control.signal);
-      else this.#send(id, control.signal.aborted ? LATE : answer);
+      const answer = await this.#questioner.ask(question, signal);
+      if (answer.case === "listing") await this.#sendListing(id, answer, signal);
+      else this.#send(id, signal.aborted ? LATE : answer);
     } catch (error) {
-      const [answer, problem] = control.signal.aborted ? [LATE] : failure(question, error);
+      const [answer, problem] = signal.aborted ? [LATE] : failure(question, error);
       this.#send(id, answer, problem);
-    } finally {
-      this.#open.delete(id);
     }
   }
 
   #send(id: bigint, answer: Answer, problem = ""): Promise<void> {
-    return this.#outbox.answer(answerOf(id, answer, problem));
+    const value = answerOf(id, answer, problem);
+    return this.#outbox.send(
+      create(ServeFilesystemRequestSchema, { request: { case: "answer", value } }),
+    );
   }
 
   async #sendListing(id: bigint, { entries }: Listing, signal: AbortSignal): Promise<void> {
@@ -145,8 +128,4 @@ function failure({ call }: FilesystemCall, error: unknown): [Answer, string?] {
   const what = wrong ? `answered wrongly: ${error.message}` : `threw ${describe(error)}`;
   const problem = `${call.case} ${what}`.slice(0, PROBLEM_MAX).toWellFormed();
   return [{ case: "errno", value: "EIO" }, problem];
-}
-
-function ended(): never {
-  throw new Error("The helper ended the stream of a mount before it took it");
 }

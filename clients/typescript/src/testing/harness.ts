@@ -1,9 +1,11 @@
 // An artifacts directory whose sandbox-host is the stand-in, and what tests ask about it.
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { helperPackageName, machineArchitecture } from "../artifacts.js";
+import { SandboxError } from "../errors.js";
 import { rootfs } from "../rootfs.js";
 import { defineSandbox, type Sandbox } from "../sandbox.js";
 import { later, type Scenario } from "./fake-helper.js";
@@ -101,4 +103,14 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** Says whether an error is a SandboxError of this code with such a message; for `assert.throws`. */
+export function refused(code: string, message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert(error instanceof SandboxError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    return true;
+  };
 }

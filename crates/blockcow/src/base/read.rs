@@ -91,6 +91,27 @@ impl Base {
         }
     }
 
+    /// The first run of bytes of this range that may hold anything but zeros.
+    pub(crate) async fn next_data(
+        &self,
+        range: Range<u64>,
+    ) -> Result<Option<Range<u64>>, ReadError> {
+        let end = range.end.min(self.size);
+        let mut position = range.start;
+        while position < end {
+            let (place, run) = match &self.layout {
+                Layout::Flat => (Place::File(position), end - position),
+                Layout::Qcow2(image) => image.map(position, &self.fetches).await?.place(position),
+            };
+            let run_end = position.saturating_add(run).min(end);
+            if place != Place::Zeros {
+                return Ok(Some(position..run_end));
+            }
+            position = run_end;
+        }
+        Ok(None)
+    }
+
     /// Cuts a range at the borders of blocks.
     fn blocks(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
         let block = self.block;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 const CLUSTER: usize = 1 << 16;
+const CLUSTER_SIZE: u64 = 1 << 16;
 
 /// A disk of `clusters` clusters with contents in some of them.
 fn disk(clusters: u64, contents: &[(u64, Vec<u8>)]) -> SparseFile {

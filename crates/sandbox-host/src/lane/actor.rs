@@ -15,9 +15,9 @@ use super::end::{EndReason, Ended};
 use super::ending::{Closers, terminated};
 use super::handle::{Booted, Command};
 use super::journal::{Journal, State};
+use super::streams::Streams;
 use crate::error::{BootCause, Error};
 use crate::guest::Guest;
-use crate::mount::registry::Registry;
 use crate::request::BootPlan;
 
 type BootReply = oneshot::Sender<Result<Booted, Error>>;
@@ -47,7 +47,7 @@ pub(super) struct Actor {
     commands: mpsc::Receiver<Command>,
     pub(super) journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
-    filesystems: Arc<Registry>,
+    streams: Arc<Streams>,
     terminate: CancellationToken,
     pub(super) closers: Closers,
 }
@@ -57,10 +57,10 @@ impl Actor {
         commands: mpsc::Receiver<Command>,
         journal: Arc<Journal>,
         engine: Arc<dyn Engine>,
-        filesystems: Arc<Registry>,
+        streams: Arc<Streams>,
         terminate: CancellationToken,
     ) -> Self {
-        Self { commands, journal, engine, filesystems, terminate, closers: Closers::default() }
+        Self { commands, journal, engine, streams, terminate, closers: Closers::default() }
     }
 
     /// The whole life.
@@ -72,7 +72,7 @@ impl Actor {
             },
             Begin::End(ended) => ended,
         };
-        self.filesystems.end();
+        self.streams.end();
         let ended = self.journal.end(ended);
         tracing::info!(reason = ?ended.reason, message = ended.message, "the VM has ended");
         for reply in self.closers.replies.drain(..) {
@@ -154,9 +154,8 @@ impl Actor {
         tokio::pin!(deadline);
         let engine = self.engine.clone();
         let journal = self.journal.clone();
-        let filesystems = self.filesystems.clone();
-        let boot =
-            Boot { engine: &*engine, journal: &journal, filesystems: &filesystems, slot }.run(plan);
+        let streams = self.streams.clone();
+        let boot = Boot { engine: &*engine, journal: &journal, streams: &streams, slot }.run(plan);
         tokio::pin!(boot);
         loop {
             tokio::select! {

@@ -1,8 +1,8 @@
 //! From a plan to a machine whose guest is set up.
 //!
 //! ```text
-//! probe ► open-artifacts ► open-mounts ► start-engine ► connect-guest ► the guest's own steps
-//!          kernel, initramfs: digest        root image: digest, while the kernel boots
+//! probe ► open-artifacts ► open-disk ► open-mounts ► start-engine ► connect-guest ► guest's steps
+//!          kernel, initramfs: digest    root image: digest, while the kernel boots
 //! ```
 //! The machine is put into the caller's slot as soon as there is one: whoever stops listening to
 //! this future finds there what is to be killed.
@@ -10,8 +10,9 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use blockcow::Disk;
 use engine::probe::choose;
-use engine::{Exit, VmSpec};
+use engine::{DiskSpec, Exit, VmSpec};
 use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -20,14 +21,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handle::Booted;
 use super::journal::Journal;
+use super::streams::Streams;
 use super::{Engine, Machine};
 use crate::artifact::{Artifact, ArtifactError};
-use crate::disk;
+use crate::disk::{self, RootDisk};
 use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::mount::Mounts;
-use crate::mount::registry::Registry;
 use crate::request::{ArtifactPath, BootPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
@@ -39,7 +40,7 @@ const ROOT_SERIAL: &str = "root";
 pub(super) struct Boot<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) journal: &'a Arc<Journal>,
-    pub(super) filesystems: &'a Registry,
+    pub(super) streams: &'a Streams,
     /// Where the machine goes, with the task that reads its console.
     pub(super) slot: &'a mut Option<Live>,
 }
@@ -49,6 +50,7 @@ pub(super) struct Live {
     pub(super) machine: Box<dyn Machine>,
     pub(super) console: JoinHandle<()>,
     pub(super) mounts: Mounts,
+    pub(super) disk: Arc<Disk>,
 }
 
 /// The files of a boot, opened; kernel and initramfs are verified, the root image is being.
@@ -87,11 +89,15 @@ impl Boot<'_> {
         let Files { kernel, initramfs, root } = opening.done().await?;
         let served = root.duplicate()?;
         let root = Arc::new(root);
-        let disk = disk::open(&root, served, plan.root.format, ROOT_SERIAL).await?;
+        if plan.root.overlay.is_some() {
+            self.journal.step("open-disk");
+        }
+        let root_disk =
+            disk::open(&root, served, &plan.root, &self.streams.block_stores, self.journal).await?;
         let checking = Checking::start(root, &plan.root.file);
 
         self.journal.step("open-mounts");
-        let mounts = Mounts::open(&plan.mounts, self.filesystems, self.journal).await?;
+        let mounts = Mounts::open(&plan.mounts, &self.streams.filesystems, self.journal).await?;
 
         self.journal.step("start-engine");
         let spec = VmSpec {
@@ -100,7 +106,10 @@ impl Boot<'_> {
             kernel: kernel.into_file(),
             initramfs: initramfs.into_file(),
             control_port: protocol::CONTROL_PORT.to_owned(),
-            disks: vec![disk],
+            disks: vec![DiskSpec {
+                serial: ROOT_SERIAL.to_owned(),
+                disk: Arc::clone(&root_disk.disk),
+            }],
             filesystems: mounts.served(),
         };
         let machine = self
@@ -110,7 +119,7 @@ impl Boot<'_> {
             .map_err(|error| self.failure(BootCause::Engine(error)))?;
         let detail = machine.detail();
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
-        let control = self.keep(machine, mounts);
+        let control = self.keep(machine, mounts, Arc::clone(&root_disk.disk));
 
         self.journal.step("connect-guest");
         let connect = async {
@@ -125,7 +134,8 @@ impl Boot<'_> {
         self.or_exit(checking.done()).await??;
         let journal = self.journal.clone();
         let mounts = self.slot.as_ref().map(|live| live.mounts.in_guest()).unwrap_or_default();
-        let configure = guest.configure(configuration(plan, mounts), |name| journal.step(name));
+        let configure =
+            guest.configure(configuration(plan, &root_disk, mounts), |name| journal.step(name));
         let configured = self.or_exit(configure).await?;
         let kernel_release = match configured {
             Ok(release) => release,
@@ -139,12 +149,17 @@ impl Boot<'_> {
     }
 
     /// Puts the machine where the caller finds it, and lets its console be read.
-    fn keep(&mut self, mut machine: Box<dyn Machine>, mounts: Mounts) -> UnixStream {
+    fn keep(
+        &mut self,
+        mut machine: Box<dyn Machine>,
+        mounts: Mounts,
+        disk: Arc<Disk>,
+    ) -> UnixStream {
         let control = machine.take_control();
         let source = machine.take_console();
         let journal = self.journal.clone();
         let console = tokio::spawn(async move { journal.console().fill_from(source).await });
-        *self.slot = Some(Live { machine, console, mounts });
+        *self.slot = Some(Live { machine, console, mounts, disk });
         control
     }
 
@@ -267,12 +282,14 @@ async fn finished(task: OpenTask) -> Result<Artifact, Error> {
     }
 }
 
-fn configuration(plan: BootPlan, mounts: Vec<Mount>) -> ConfigureRequest {
+fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> ConfigureRequest {
     ConfigureRequest {
         root: Some(RootFilesystem {
             device: ROOT_DEVICE.to_owned(),
             r#type: ROOT_TYPE.to_owned(),
-            read_only: true,
+            read_only: !root.disk.is_writable(),
+            capacity_blocks: root.capacity_blocks.unwrap_or(0),
+            discard: root.discards,
         }),
         hostname: plan.hostname,
         time_unix_nanos: unix_nanos(SystemTime::now()),

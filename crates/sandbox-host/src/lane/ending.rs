@@ -12,9 +12,10 @@ use super::boot::Live;
 use super::end::{EndReason, Ended};
 use super::handle::Command;
 use super::journal::State;
+use crate::disk;
 use crate::error::Error;
 use crate::guest::{Guest, GuestError};
-use crate::limits::{CHANNEL_LOST, ENGINE_GONE, SHUTDOWN_GRACE};
+use crate::limits::{CHANNEL_LOST, DISK_CLOSE, ENGINE_GONE, SHUTDOWN_GRACE};
 
 /// Those who wait for the VM's end, and the time that they give it.
 #[derive(Default)]
@@ -115,6 +116,10 @@ impl Actor {
         match stopped {
             Some(exit) => {
                 live.drain_console().await;
+                let left = deadline.saturating_duration_since(Instant::now()).max(DISK_CLOSE);
+                if let Some(lost) = disk::close(Arc::clone(&live.disk), left).await {
+                    self.journal.warn(lost);
+                }
                 closed(&exit)
             }
             None => {

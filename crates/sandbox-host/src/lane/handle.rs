@@ -12,11 +12,14 @@ use super::Engine;
 use super::actor::Actor;
 use super::end::Ended;
 use super::journal::Journal;
+use super::streams::Streams;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
 use crate::mount::registry::Registry;
+use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
 use crate::request::BootPlan;
+use crate::{block_store, mount};
 
 /// What was booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub struct Lane {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
-    filesystems: Arc<Registry>,
+    streams: Arc<Streams>,
     runs: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     files: Arc<Semaphore>,
@@ -75,14 +78,14 @@ impl Lane {
     pub fn spawn(engine: Arc<dyn Engine>, terminate: CancellationToken) -> (Self, JoinHandle<()>) {
         let (commands, received) = mpsc::channel(LANE_COMMANDS);
         let journal = Arc::new(Journal::default());
-        let filesystems = Arc::new(Registry::default());
+        let streams = Arc::new(Streams::default());
         let actor =
-            Actor::new(received, journal.clone(), engine.clone(), filesystems.clone(), terminate);
+            Actor::new(received, journal.clone(), engine.clone(), streams.clone(), terminate);
         let lane = Self {
             commands,
             journal,
             engine,
-            filesystems,
+            streams,
             runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             waits: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             files: Arc::new(Semaphore::new(MAX_FILE_CALLS as usize)),
@@ -97,8 +100,13 @@ impl Lane {
     }
 
     /// The callback filesystems that are attached.
-    pub fn filesystems(&self) -> &Registry {
-        &self.filesystems
+    pub fn filesystems(&self) -> &mount::Registry {
+        &self.streams.filesystems
+    }
+
+    /// The block stores that are attached.
+    pub fn block_stores(&self) -> &block_store::Registry {
+        &self.streams.block_stores
     }
 
     /// What this host can run.

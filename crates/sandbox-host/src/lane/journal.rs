@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::end::Ended;
 use crate::console::{Console, Piece};
+use crate::disk::StoreReport;
 use crate::limits::{CONSOLE_TAIL, EVENTS_KEPT};
 use crate::mount::Report;
 
@@ -56,6 +57,8 @@ pub enum Event {
     Warning(String),
     /// Something went wrong at a mount.
     Mount(Report),
+    /// The root's store fails, or works again.
+    Store(StoreReport),
 }
 
 /// What a watcher sees.
@@ -208,7 +211,7 @@ impl Journal {
     }
 
     /// Tells the owner something.
-    pub(super) fn warn(&self, message: String) {
+    pub(crate) fn warn(&self, message: String) {
         tracing::warn!(message, "warning for the owner");
         self.write(|_| Some(Event::Warning(message)));
     }
@@ -216,6 +219,12 @@ impl Journal {
     /// Tells the owner of a mount's problem.
     pub(crate) fn mount_problem(&self, report: Report) {
         self.write(|_| Some(Event::Mount(report)));
+    }
+
+    /// Tells the owner how the root's store does.
+    pub(crate) fn store_event(&self, report: StoreReport) {
+        tracing::warn!(?report, "the root's store");
+        self.write(|_| Some(Event::Store(report)));
     }
 
     /// Keeps why the boot failed.

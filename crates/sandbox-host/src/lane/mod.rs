@@ -18,6 +18,7 @@ mod ending;
 mod handle;
 mod journal;
 mod machine;
+mod streams;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -8,6 +8,8 @@ use protocol::v1::filesystem_answer::Answer;
 use vfs::callbacks::{DirectoryEntry, FileStat};
 use vfs::{Errno, Kind, StatFs, Time};
 
+use crate::callback::{Gather, Taken};
+
 /// Most of `FilesystemAnswer.problem` that is kept.
 const PROBLEM_BYTES: usize = 1024;
 const NAME_MAX: u32 = 255;
@@ -67,15 +69,6 @@ pub struct Gathering {
     entries: Vec<DirectoryEntry>,
 }
 
-/// One answer, taken.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// The question's end, unless more has to come first.
-    pub outcome: Option<Outcome>,
-    /// Pieces follow, wanted or not.
-    pub more: bool,
-}
-
 impl Gathering {
     /// Nothing has come yet.
     #[must_use]
@@ -83,14 +76,38 @@ impl Gathering {
         Self { expected, entries: Vec::new() }
     }
 
-    /// How many entries are held.
-    #[must_use]
-    pub fn held(&self) -> usize {
+    fn gather(&mut self, piece: v1::DirectoryEntries, limit: usize) -> Option<Outcome> {
+        if self.entries.len() + piece.entries.len() > limit {
+            self.entries = Vec::new();
+            return Some(Outcome::Wrong(format!("More than {limit} entries in one directory")));
+        }
+        for entry in piece.entries {
+            match stat(&entry.stat.unwrap_or_default()) {
+                Ok(stat) => self.entries.push(DirectoryEntry { name: entry.name.to_vec(), stat }),
+                Err(problem) => {
+                    self.entries = Vec::new();
+                    return Some(Outcome::Wrong(problem));
+                }
+            }
+        }
+        let whole = || Outcome::Reply(Reply::Entries(std::mem::take(&mut self.entries)));
+        (!piece.more).then(whole)
+    }
+}
+
+impl Gather for Gathering {
+    type Answer = v1::FilesystemAnswer;
+    type Outcome = Outcome;
+
+    fn held(&self) -> usize {
         self.entries.len()
     }
 
-    /// Takes an answer, or a piece of one.
-    pub fn take(&mut self, answer: v1::FilesystemAnswer) -> Taken {
+    fn clear(&mut self) {
+        self.entries = Vec::new();
+    }
+
+    fn take(&mut self, answer: v1::FilesystemAnswer) -> Taken<Outcome> {
         let more = matches!(&answer.answer, Some(Answer::Entries(piece)) if piece.more);
         let outcome = match (answer.answer, self.expected) {
             (Some(Answer::Errno(name)), _) => Some(failed(&name, &answer.problem)),
@@ -112,24 +129,6 @@ impl Gathering {
             (None, _) => Some(Outcome::Wrong("An empty answer".to_owned())),
         };
         Taken { outcome, more }
-    }
-
-    fn gather(&mut self, piece: v1::DirectoryEntries, limit: usize) -> Option<Outcome> {
-        if self.entries.len() + piece.entries.len() > limit {
-            self.entries = Vec::new();
-            return Some(Outcome::Wrong(format!("More than {limit} entries in one directory")));
-        }
-        for entry in piece.entries {
-            match stat(&entry.stat.unwrap_or_default()) {
-                Ok(stat) => self.entries.push(DirectoryEntry { name: entry.name.to_vec(), stat }),
-                Err(problem) => {
-                    self.entries = Vec::new();
-                    return Some(Outcome::Wrong(problem));
-                }
-            }
-        }
-        let whole = || Outcome::Reply(Reply::Entries(std::mem::take(&mut self.entries)));
-        (!piece.more).then(whole)
     }
 }
 

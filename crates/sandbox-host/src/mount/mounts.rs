@@ -13,11 +13,12 @@ use vfs::host_dir::{
 };
 use vfs::{CacheTimes, Event, Observer, Time};
 
+use super::Registry;
 use super::announce::Announcer;
 use super::callbacks::StreamCallbacks;
 use super::link::{Link, Mounted};
-use super::registry::Registry;
 use super::report::{Problem, Reporter};
+use crate::callback::CallbackStream;
 use crate::error::{Error, chain};
 use crate::guest::Guest;
 use crate::lane::Journal;

@@ -8,6 +8,7 @@ use engine::probe::{EngineKind, IsolationKind};
 use protocol::v1;
 
 use super::mount::{self, MountPlan};
+use super::root::{self, RootImage};
 use super::{RequestError, check_env, check_path};
 use crate::artifact::Digest;
 use crate::limits::{BOOT_DEFAULT, MAX_DEADLINE_MS};
@@ -18,7 +19,6 @@ const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=1_048_576;
 const HOSTNAME_BYTES: usize = 64;
 /// RFC 1123, section 2.1, and RFC 1034, section 3.1.
 const LABEL_BYTES: usize = 63;
-const SECTOR: u64 = 512;
 
 /// A boot that makes sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,26 +58,6 @@ pub struct ArtifactPath {
     pub digest: Digest,
 }
 
-/// The image of the root filesystem.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootImage {
-    /// The file.
-    pub file: ArtifactPath,
-    /// How it is laid out.
-    pub format: DiskFormat,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// The layout of an image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskFormat {
-    /// QCOW2.
-    Qcow2,
-    /// The bytes as they are.
-    Raw,
-}
-
 /// Checks a request.
 ///
 /// # Errors
@@ -102,7 +82,7 @@ pub fn boot(request: v1::BootRequest) -> Result<BootPlan, RequestError> {
             ["initramfs", "initramfs.path", "initramfs.digest"],
             request.initramfs,
         )?,
-        root: root(request.root)?,
+        root: root::root(request.root)?,
         hostname: request.hostname,
         cwd: if request.cwd.is_empty() { "/".to_owned() } else { request.cwd },
         env: request.env,
@@ -181,7 +161,7 @@ fn check_hostname(name: &str) -> Result<(), RequestError> {
 }
 
 /// `fields` are the names of the message, its path and its digest.
-fn artifact(
+pub(super) fn artifact(
     fields: [&'static str; 3],
     artifact: Option<v1::Artifact>,
 ) -> Result<ArtifactPath, RequestError> {
@@ -197,28 +177,6 @@ fn artifact(
         path: PathBuf::from(&artifact.path),
         digest: digest(fields[2], &artifact.digest)?,
     })
-}
-
-fn root(root: Option<v1::RootDisk>) -> Result<RootImage, RequestError> {
-    let file = root
-        .as_ref()
-        .map(|root| v1::Artifact { path: root.path.clone(), digest: root.digest.clone() });
-    let file = artifact(["root", "root.path", "root.digest"], file)?;
-    let root = root.unwrap_or_default();
-    let format = match v1::DiskFormat::try_from(root.format) {
-        Ok(v1::DiskFormat::Qcow2) => DiskFormat::Qcow2,
-        Ok(v1::DiskFormat::Raw) => DiskFormat::Raw,
-        Ok(v1::DiskFormat::Unspecified) | Err(_) => {
-            let reason = "it must be DISK_FORMAT_QCOW2 or DISK_FORMAT_RAW";
-            return Err(RequestError::new("root.format", root.format, reason));
-        }
-    };
-    let whole = format == DiskFormat::Qcow2 || root.size_bytes.is_multiple_of(SECTOR);
-    if root.size_bytes == 0 || !whole {
-        let reason = "it must be the image's size in bytes; of a raw image, a multiple of 512";
-        return Err(RequestError::new("root.size_bytes", root.size_bytes, reason));
-    }
-    Ok(RootImage { file, format, size: root.size_bytes })
 }
 
 fn digest(field: &'static str, text: &str) -> Result<Digest, RequestError> {

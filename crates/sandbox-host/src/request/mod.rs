@@ -3,16 +3,21 @@
 
 mod boot;
 mod file;
+mod flatten;
 mod mount;
 mod process;
+mod root;
 
 pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
 pub use file::{TreeRules, guest_path, link_target, permissions};
 pub(crate) use file::{is_link_target, is_name, is_stat};
+pub use boot::{ArtifactPath, BootPlan, boot};
+pub use flatten::{FlattenPlan, flatten};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};
+pub use root::{DiskFormat, OverlayPlan, RootImage, StorePlan};
 
 use crate::limits::{MAX_ENV, MAX_PATH};
 

@@ -9,10 +9,10 @@ use protocol::v1::mount::Source;
 use vfs::callbacks::Features;
 
 use super::{RequestError, check_path};
+use crate::callback::check_id;
 use crate::limits::{
     CALLBACK_CACHE_MAX_MS, CALLBACK_DEFAULT, MAX_DEADLINE_MS, MAX_MASKS, MAX_MOUNTS, UNLINKED_BYTES,
 };
-use crate::mount::check_id;
 
 /// What the guest's kernel and init have for themselves.
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];

@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
+use blockcow::StoreCall;
 use engine::probe::{EngineKind, Finding, FindingCode, IsolationKind};
 use protocol::v1;
 use protocol::v1::watch_response::Event as Wire;
 
 use crate::console::Piece;
+use crate::disk::StoreReport;
 use crate::lane::{Booted, EndReason, Ended, Event, Observation, State, Status, unix_nanos};
 use crate::mount::{Problem, Report};
 
@@ -56,6 +58,7 @@ pub(super) fn observation(time: SystemTime, observation: Observation) -> v1::Wat
         }
         Observation::Event(Event::Step(name)) => Wire::BootStep(v1::BootStep { name }),
         Observation::Event(Event::Mount(report)) => Wire::Mount(mount_event(report)),
+        Observation::Event(Event::Store(report)) => Wire::Store(store_event(report)),
         Observation::Event(Event::Warning(message)) => Wire::Warning(v1::Warning { message }),
         Observation::Console(Piece { data, skipped, .. }) => {
             Wire::Console(v1::ConsoleOutput { data, skipped_bytes: skipped })
@@ -93,6 +96,16 @@ fn mount_event(report: Report) -> v1::MountEvent {
     };
     let Report { target, path, message, .. } = report;
     v1::MountEvent { target, problem: problem.into(), path, message }
+}
+
+fn store_event(report: StoreReport) -> v1::StoreEvent {
+    let operation = match report.call {
+        StoreCall::Read => v1::StoreOperation::Read,
+        StoreCall::Write => v1::StoreOperation::Write,
+        StoreCall::Flush => v1::StoreOperation::Flush,
+    };
+    let StoreReport { recovered, message, .. } = report;
+    v1::StoreEvent { operation: operation.into(), recovered, message }
 }
 
 fn engine(engine: EngineKind) -> v1::EngineKind {

@@ -1,11 +1,11 @@
 //! `lanebox.v1.FilesystemService`.
 
-use protocol::v1::ServeFilesystemRequest;
 use protocol::v1::filesystem_service_server::FilesystemService;
+use protocol::v1::{ServeFilesystemRequest, ServeFilesystemResponse};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::callback::{self, Responses};
 use crate::lane::Lane;
-use crate::mount;
 
 /// Takes the callbacks of mounts. For the owner alone: it is not on the debug socket.
 #[derive(Clone)]
@@ -22,13 +22,13 @@ impl Filesystems {
 
 #[async_trait]
 impl FilesystemService for Filesystems {
-    type ServeFilesystemStream = mount::Questions;
+    type ServeFilesystemStream = Responses<ServeFilesystemResponse>;
 
     async fn serve_filesystem(
         &self,
         request: Request<Streaming<ServeFilesystemRequest>>,
     ) -> Result<Response<Self::ServeFilesystemStream>, Status> {
-        let questions = mount::serve(self.lane.filesystems(), request.into_inner()).await?;
+        let questions = callback::serve(self.lane.filesystems(), request.into_inner()).await?;
         Ok(Response::new(questions))
     }
 }

@@ -1,13 +1,17 @@
 //! The services of `lanebox.v1`: convert, call, convert. What they do is done in `lane` and `relay`.
 
+mod block_store;
 mod convert;
 mod file;
 mod filesystem;
+mod image;
 mod process;
 mod sandbox;
 
 pub use file::Files;
+pub use block_store::BlockStores;
 pub use filesystem::Filesystems;
+pub use image::Images;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 

@@ -138,6 +138,7 @@ impl Files {
                 format: v1::DiskFormat::Raw.into(),
                 digest: digest("root"),
                 size_bytes: fs::metadata(self.path("root")).unwrap().len(),
+                ..v1::RootDisk::default()
             }),
             hostname: "sandbox".to_owned(),
             ..v1::BootRequest::default()

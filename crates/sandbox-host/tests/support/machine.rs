@@ -31,6 +31,7 @@ impl Machine {
                 format: format.into(),
                 digest: digest(&self.image),
                 size_bytes: fs::metadata(&self.image).unwrap().len(),
+                ..v1::RootDisk::default()
             }),
             hostname: "sandbox".to_owned(),
             ..v1::BootRequest::default()

@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::time::Instant;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
@@ -15,18 +14,16 @@ use nix::unistd::{chdir, chroot};
 
 use super::cgroup::{self, Workload};
 use super::mounts::{self, Mount};
-use super::settings::{Root, Settings};
+use super::root::{self, NEW_ROOT};
+use super::settings::Settings;
 use super::step::{Failure, Step, While};
 use super::{files, filesystems, names};
 use crate::error::Error;
 use crate::filesystems::Filesystems;
-use crate::limits::{DEVICE_DEADLINE, LOOK_AGAIN};
 use crate::machine::Lane;
 use crate::process::DEFAULT_PATH;
 use crate::process::terminal::Terminals;
 use crate::sys::ioctl::interface_up;
-
-const NEW_ROOT: &str = "/newroot";
 
 /// Kernel settings that distributions make and the kernel does not: ping without privileges, and no
 /// tricks with links and FIFOs in world-writable directories (systemd's 50-default.conf).
@@ -76,7 +73,7 @@ pub(crate) async fn run(
         announcer.announce(step).await;
         let taken = match step {
             Step::Clock => clock.clone(),
-            Step::MountRoot => mount_root(&settings.root).await,
+            Step::MountRoot => root::mount(&settings.root).await,
             Step::EnterRoot => enter_root(read_only),
             Step::MountDevices => mount_devices(&mut terminals),
             Step::MountCgroup => mount_cgroup(&mut workload),
@@ -93,25 +90,6 @@ pub(crate) async fn run(
     let mut env = settings.env;
     env.entry(c"PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
     Ok(Lane { cwd: settings.cwd, env, workload, terminals })
-}
-
-async fn mount_root(root: &Root) -> Result<(), Failure> {
-    let started = Instant::now();
-    loop {
-        match fs::metadata(&root.device) {
-            Ok(found) if found.file_type().is_block_device() => break,
-            Ok(_) => return Err(Failure::new(format!("{} is not a block device", root.device))),
-            Err(_) if started.elapsed() < DEVICE_DEADLINE => tokio::time::sleep(LOOK_AGAIN).await,
-            Err(error) => {
-                return Err(error).during(|| format!("Waiting for {}", root.device));
-            }
-        }
-    }
-    mounts::make_directory(NEW_ROOT)?;
-    let flags = if root.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-    let (device, kind) = (root.device.as_str(), root.kind.as_str());
-    mount(Some(device), NEW_ROOT, Some(kind), flags, None::<&str>)
-        .during(|| format!("Mounting {device} as {kind}"))
 }
 
 /// Read Documentation/filesystems/ramfs-rootfs-initramfs.rst: the first root cannot be unmounted or

@@ -49,6 +49,10 @@ pub(crate) struct Root {
     pub(crate) kind: String,
     /// Mounted read-only.
     pub(crate) read_only: bool,
+    /// Blocks of 4 KiB that the disk can take, when that is less than its size.
+    pub(crate) capacity_blocks: Option<u64>,
+    /// What is freed is discarded.
+    pub(crate) discard: bool,
 }
 
 impl Settings {
@@ -86,7 +90,9 @@ fn root(root: RootFilesystem) -> Result<Root, Error> {
     if root.r#type.is_empty() || !root.r#type.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(invalid(format!("root.type {:?} is malformed", root.r#type)));
     }
-    Ok(Root { device: root.device, kind: root.r#type, read_only: root.read_only })
+    let RootFilesystem { device, r#type: kind, read_only, capacity_blocks, discard } = root;
+    let capacity_blocks = Some(capacity_blocks).filter(|blocks| *blocks > 0);
+    Ok(Root { device, kind, read_only, capacity_blocks, discard })
 }
 
 fn served(mount: Mount) -> Result<Served, Error> {
@@ -128,6 +134,7 @@ mod tests {
                 device: "/dev/vda".into(),
                 r#type: "ext4".into(),
                 read_only: true,
+                ..RootFilesystem::default()
             }),
             hostname: "sandbox".into(),
             time_unix_nanos: 1_700_000_000_000_000_001,

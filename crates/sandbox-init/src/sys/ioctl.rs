@@ -1,5 +1,5 @@
-//! Two ioctls: how much a pipe holds (pipe(7), FIONREAD) and the flags of a network interface
-//! (netdevice(7)).
+//! Three ioctls: how much a pipe holds (pipe(7), FIONREAD), the flags of a network interface
+//! (netdevice(7)), and the size of a mounted ext4 (Documentation/admin-guide/ext4.rst).
 #![allow(unsafe_code, reason = "ioctl(2) is not typed")]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -36,6 +36,17 @@ pub(crate) fn interface_up(socket: impl AsFd, name: &str) -> nix::Result<()> {
     request.ifr_ifru.ifru_flags = flags | up;
     // SAFETY: SIOCSIFFLAGS only reads the ifreq, which outlives the call.
     Errno::result(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request) })?;
+    Ok(())
+}
+
+/// `_IOW('f', 16, __u64)`, fs/ext4/ext4.h.
+const EXT4_IOC_RESIZE_FS: libc::c_ulong = 0x4008_6610;
+
+/// Grows the mounted ext4 that `file` is in to so many blocks.
+pub(crate) fn resize_ext4(file: impl AsFd, blocks: u64) -> nix::Result<()> {
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: EXT4_IOC_RESIZE_FS only reads the number, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(file, EXT4_IOC_RESIZE_FS, &raw const blocks) })?;
     Ok(())
 }
 

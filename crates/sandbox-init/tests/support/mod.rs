@@ -210,7 +210,12 @@ impl Drop for Vm {
 pub(crate) fn request(read_only: bool) -> ConfigureRequest {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     ConfigureRequest {
-        root: Some(RootFilesystem { device: "/dev/vda".into(), r#type: "ext4".into(), read_only }),
+        root: Some(RootFilesystem {
+            device: "/dev/vda".into(),
+            r#type: "ext4".into(),
+            read_only,
+            ..RootFilesystem::default()
+        }),
         hostname: "sandbox".into(),
         time_unix_nanos: now.as_nanos().try_into().unwrap(),
         cwd: "/".into(),

@@ -4,15 +4,16 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use blockcow::{Disk, ReadTarget};
+use blockcow::{Disk, ReadTarget, WriteError};
 use futures::future::{FutureExt, LocalBoxFuture};
 use tokio::time::timeout;
-use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
+use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_ID_BYTES};
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::config;
-use super::request::{self, ChainError, Command, Request, Status};
+use super::request::{self, ChainError, Command, DiskRange, Geometry, Request, Status};
+use super::source::SegmentSource;
 use crate::error::DeviceError;
 use crate::limits::{MAX_QUEUES, REQUEST_DEADLINE};
 use crate::memory::{Memory, SegmentTarget};
@@ -52,7 +53,7 @@ pub fn serve_block(
 
 pub(super) struct Block {
     shared: Arc<Shared>,
-    sectors: u64,
+    geometry: Geometry,
     queues: u16,
     config: Vec<u8>,
 }
@@ -61,7 +62,9 @@ pub(super) struct Block {
 struct Shared {
     disk: Arc<Disk>,
     identity: Vec<u8>,
-    /// Whether a failed read was told. A guest may repeat one as fast as it likes, so the first
+    /// Whether the driver knows how to flush. If not, each change is durable when it is answered.
+    flushes: AtomicBool,
+    /// Whether a failed request was told. A guest may repeat one as fast as it likes, so the first
     /// is a warning and the others are for who looks closer.
     failed: AtomicBool,
 }
@@ -72,9 +75,11 @@ impl Block {
         let mut identity = vec![0; VIRTIO_BLK_ID_BYTES as usize];
         identity[..serial.len()].copy_from_slice(serial.as_bytes());
         let sectors = disk.size_bytes() / u64::from(config::SECTOR_BYTES);
-        let config = config::space(sectors, queues);
-        let shared = Arc::new(Shared { disk, identity, failed: AtomicBool::new(false) });
-        Self { shared, sectors, queues, config }
+        let geometry = Geometry { sectors, writable: disk.is_writable() };
+        let config = config::space(geometry, queues);
+        let (flushes, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { disk, identity, flushes, failed });
+        Self { shared, geometry, queues, config }
     }
 }
 
@@ -82,7 +87,12 @@ impl Device for Block {
     type Refusal = ChainError;
 
     fn features(&self) -> u64 {
-        config::features(self.queues)
+        config::features(self.geometry, self.queues)
+    }
+
+    fn agree(&self, features: u64) {
+        let flushes = features & (1 << VIRTIO_BLK_F_FLUSH) != 0;
+        self.shared.flushes.store(flushes, Ordering::Relaxed);
     }
 
     fn queues(&self) -> u16 {
@@ -98,7 +108,7 @@ impl Device for Block {
         memory: &Memory,
         chain: DescriptorChain<&GuestMemoryMmap>,
     ) -> Result<LocalBoxFuture<'static, u32>, ChainError> {
-        let Command { request, status } = request::parse(memory, chain, self.sectors)?;
+        let Command { request, status } = request::parse(memory, chain, self.geometry)?;
         let memory = memory.clone();
         let shared = Arc::clone(&self.shared);
         Ok(async move {
@@ -125,12 +135,26 @@ impl Shared {
                 let length = u32::try_from(target.remaining()).unwrap_or(0);
                 match timeout(REQUEST_DEADLINE, self.disk.read(offset, &mut target)).await {
                     Ok(Ok(())) => return (Status::Ok, length),
-                    Ok(Err(error)) => self.tell_failure(offset, length, &error),
-                    Err(elapsed) => self.tell_failure(offset, length, &elapsed),
+                    Ok(Err(error)) => self.tell_failure("read", &error),
+                    Err(elapsed) => self.tell_failure("read", &elapsed),
                 }
                 (Status::IoError, 0)
             }
-            Request::Flush => (Status::Ok, 0),
+            Request::Write { offset, segments } => {
+                let mut source = SegmentSource::new(memory, &segments);
+                let write = async {
+                    self.disk.write(offset, &mut source).await?;
+                    self.settle().await
+                };
+                (self.change("write", write).await, 0)
+            }
+            Request::Discard { ranges } => {
+                (self.change("discard", self.zero(ranges, Disk::discard)).await, 0)
+            }
+            Request::WriteZeroes { ranges } => {
+                (self.change("write-zeroes", self.zero(ranges, Disk::write_zeroes)).await, 0)
+            }
+            Request::Flush => (self.change("flush", self.disk.flush()).await, 0),
             Request::Identity { segments } => {
                 match SegmentTarget::new(memory, &segments).put(&self.identity) {
                     Ok(()) => (Status::Ok, u32::try_from(self.identity.len()).unwrap_or(0)),
@@ -140,11 +164,40 @@ impl Shared {
         }
     }
 
-    fn tell_failure(&self, offset: u64, length: u32, error: &(dyn std::error::Error + 'static)) {
+    async fn zero(
+        &self,
+        ranges: Vec<DiskRange>,
+        zero: impl AsyncFn(&Disk, u64, u64) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        for DiskRange { offset, length } in ranges {
+            zero(&self.disk, offset, length).await?;
+        }
+        self.settle().await
+    }
+
+    /// Flushes for a driver that cannot.
+    async fn settle(&self) -> Result<(), WriteError> {
+        if self.flushes.load(Ordering::Relaxed) { Ok(()) } else { self.disk.flush().await }
+    }
+
+    async fn change(
+        &self,
+        what: &'static str,
+        change: impl Future<Output = Result<(), WriteError>>,
+    ) -> Status {
+        match timeout(REQUEST_DEADLINE, change).await {
+            Ok(Ok(())) => return Status::Ok,
+            Ok(Err(error)) => self.tell_failure(what, &error),
+            Err(elapsed) => self.tell_failure(what, &elapsed),
+        }
+        Status::IoError
+    }
+
+    fn tell_failure(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
         if self.failed.swap(true, Ordering::Relaxed) {
-            tracing::debug!(offset, length, error, "a disk read failed");
+            tracing::debug!(what, error, "a disk request failed");
         } else {
-            tracing::warn!(offset, length, error, "a disk read failed; more will not be told");
+            tracing::warn!(what, error, "a disk request failed; more will not be told");
         }
     }
 }

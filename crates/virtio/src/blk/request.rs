@@ -15,11 +15,32 @@ use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::config::SECTOR_BYTES;
-use crate::limits::{MAX_DESCRIPTORS, MAX_REQUEST_BYTES};
+use crate::limits::{MAX_DESCRIPTORS, MAX_REQUEST_BYTES, MAX_ZERO_RANGES, MAX_ZERO_SECTORS};
 use crate::memory::Segment;
 
 /// Bytes of a request's header: type, reserved, sector.
 const HEADER_BYTES: usize = 16;
+
+/// Bytes of a range to discard or to zero: sector, number of sectors, flags.
+const RANGE_BYTES: usize = 16;
+
+/// What requests are checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Sectors of the disk.
+    pub sectors: u64,
+    /// Whether it can be changed.
+    pub writable: bool,
+}
+
+/// Some bytes of a disk; whole sectors, and inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskRange {
+    /// First byte.
+    pub offset: u64,
+    /// How many; may be 0.
+    pub length: u64,
+}
 
 /// The answer to a request (virtio 1.2, 5.2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +74,23 @@ pub enum Request {
         offset: u64,
         /// Where it goes.
         segments: Vec<Segment>,
+    },
+    /// Write from this byte of the disk on, all of it inside the disk.
+    Write {
+        /// First byte; a multiple of 512.
+        offset: u64,
+        /// Where it comes from.
+        segments: Vec<Segment>,
+    },
+    /// Forget what is in these ranges.
+    Discard {
+        /// At most [`MAX_ZERO_RANGES`], of at most [`MAX_ZERO_SECTORS`] each.
+        ranges: Vec<DiskRange>,
+    },
+    /// Make these ranges zero.
+    WriteZeroes {
+        /// At most [`MAX_ZERO_RANGES`], of at most [`MAX_ZERO_SECTORS`] each.
+        ranges: Vec<DiskRange>,
     },
     /// Make durable what was written.
     Flush,
@@ -99,47 +137,59 @@ pub enum ChainError {
     NoStatus,
 }
 
-/// Reads the request of a chain, for a disk of this many sectors.
+/// Reads the request of a chain, for a disk like this.
 pub fn parse(
     memory: &GuestMemoryMmap,
     chain: DescriptorChain<&GuestMemoryMmap>,
-    sectors: u64,
+    geometry: Geometry,
 ) -> Result<Command, ChainError> {
-    let (readable, mut writable) = collect(memory, chain)?;
-    let header = read_header(memory, &readable)?;
+    let (mut readable, mut writable) = collect(memory, chain)?;
+    let mut header = [0; HEADER_BYTES];
+    if take(memory, &mut readable, &mut header)? < HEADER_BYTES {
+        return Err(ChainError::NoHeader);
+    }
     let last = writable.last_mut().ok_or(ChainError::NoStatus)?;
     last.length -= 1;
     let status = GuestAddress(last.address.0 + u64::from(last.length));
     if last.length == 0 {
         writable.pop();
     }
-    Ok(Command { request: Request::new(&header, writable, sectors), status })
+    let request = Request::new(memory, &header, readable, writable, geometry)?;
+    Ok(Command { request, status })
 }
 
 impl Request {
+    /// What a header and the data after it ask for, or how that is refused.
     fn new(
+        memory: &GuestMemoryMmap,
         header: &[u8; HEADER_BYTES],
-        segments: Vec<Segment>,
-        sectors: u64,
-    ) -> Result<Self, Status> {
-        let [kind, _reserved, low, high] = [0, 4, 8, 12].map(|at| {
-            u32::from_le_bytes(header[at..at + 4].try_into().expect("four of sixteen bytes"))
-        });
-        let sector = u64::from(high) << 32 | u64::from(low);
-        let length: u64 = segments.iter().map(|segment| u64::from(segment.length)).sum();
-        match kind {
-            VIRTIO_BLK_T_IN => {
-                let sector_bytes = u64::from(SECTOR_BYTES);
-                let end = sector.checked_add(length / sector_bytes).ok_or(Status::IoError)?;
-                let whole = length > 0 && length.is_multiple_of(sector_bytes);
-                if !whole || length > MAX_REQUEST_BYTES || end > sectors {
-                    return Err(Status::IoError);
-                }
-                Ok(Self::Read { offset: sector * sector_bytes, segments })
+        readable: Vec<Segment>,
+        writable: Vec<Segment>,
+        geometry: Geometry,
+    ) -> Result<Result<Self, Status>, ChainError> {
+        let kind = u32_at(header, 0);
+        let sector = u64_at(header, 8);
+        let changes = |request| if geometry.writable { request } else { Err(Status::IoError) };
+        Ok(match kind {
+            VIRTIO_BLK_T_IN => geometry
+                .data(sector, &writable)
+                .map(|offset| Self::Read { offset, segments: writable }),
+            VIRTIO_BLK_T_OUT if writable.is_empty() => changes(
+                geometry
+                    .data(sector, &readable)
+                    .map(|offset| Self::Write { offset, segments: readable }),
+            ),
+            VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES if writable.is_empty() => {
+                let may_unmap = kind == VIRTIO_BLK_T_WRITE_ZEROES;
+                let ranges = geometry.ranges(memory, readable, may_unmap)?;
+                changes(ranges.map(|ranges| match kind {
+                    VIRTIO_BLK_T_DISCARD => Self::Discard { ranges },
+                    _ => Self::WriteZeroes { ranges },
+                }))
             }
             VIRTIO_BLK_T_FLUSH => Ok(Self::Flush),
-            VIRTIO_BLK_T_GET_ID if length >= u64::from(VIRTIO_BLK_ID_BYTES) => {
-                Ok(Self::Identity { segments })
+            VIRTIO_BLK_T_GET_ID if total(&writable) >= u64::from(VIRTIO_BLK_ID_BYTES) => {
+                Ok(Self::Identity { segments: writable })
             }
             VIRTIO_BLK_T_GET_ID
             | VIRTIO_BLK_T_OUT
@@ -147,8 +197,72 @@ impl Request {
             | VIRTIO_BLK_T_WRITE_ZEROES
             | VIRTIO_BLK_T_SECURE_ERASE => Err(Status::IoError),
             _ => Err(Status::Unsupported),
-        }
+        })
     }
+}
+
+impl Geometry {
+    /// Where data of these segments lies on the disk.
+    fn data(self, sector: u64, segments: &[Segment]) -> Result<u64, Status> {
+        let sector_bytes = u64::from(SECTOR_BYTES);
+        let length = total(segments);
+        let end = sector.checked_add(length / sector_bytes).ok_or(Status::IoError)?;
+        let whole = length > 0 && length.is_multiple_of(sector_bytes);
+        if !whole || length > MAX_REQUEST_BYTES || end > self.sectors {
+            return Err(Status::IoError);
+        }
+        Ok(sector * sector_bytes)
+    }
+
+    /// The ranges that these segments name (virtio 1.2, 5.2.6). Copied out of the guest's memory
+    /// before they are checked.
+    fn ranges(
+        self,
+        memory: &GuestMemoryMmap,
+        mut segments: Vec<Segment>,
+        may_unmap: bool,
+    ) -> Result<Result<Vec<DiskRange>, Status>, ChainError> {
+        let length = total(&segments);
+        let most = u64::from(MAX_ZERO_RANGES) * RANGE_BYTES as u64;
+        if length == 0 || !length.is_multiple_of(RANGE_BYTES as u64) || length > most {
+            return Ok(Err(Status::IoError));
+        }
+        let mut ranges = Vec::new();
+        let mut bytes = [0; RANGE_BYTES];
+        while take(memory, &mut segments, &mut bytes)? == RANGE_BYTES {
+            match self.range(&bytes, may_unmap) {
+                Ok(range) => ranges.push(range),
+                Err(refused) => return Ok(Err(refused)),
+            }
+        }
+        Ok(Ok(ranges))
+    }
+
+    fn range(self, bytes: &[u8; RANGE_BYTES], may_unmap: bool) -> Result<DiskRange, Status> {
+        let (sector, count, flags) = (u64_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12));
+        if flags & !u32::from(may_unmap) != 0 {
+            return Err(Status::Unsupported);
+        }
+        let end = sector.checked_add(u64::from(count)).ok_or(Status::IoError)?;
+        if count > MAX_ZERO_SECTORS || end > self.sectors {
+            return Err(Status::IoError);
+        }
+        let [offset, length] =
+            [sector, u64::from(count)].map(|sectors| sectors * u64::from(SECTOR_BYTES));
+        Ok(DiskRange { offset, length })
+    }
+}
+
+fn u32_at(bytes: &[u8; 16], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four of sixteen bytes"))
+}
+
+fn u64_at(bytes: &[u8; 16], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn total(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| u64::from(segment.length)).sum()
 }
 
 /// What the device may read, and what it may write, of a whole chain.
@@ -181,19 +295,31 @@ fn collect(
     if ended { Ok((readable, writable)) } else { Err(ChainError::Endless) }
 }
 
-fn read_header(
+/// Fills the buffer from the front of the segments, and takes that off them. How many bytes there
+/// were.
+fn take(
     memory: &GuestMemoryMmap,
-    readable: &[Segment],
-) -> Result<[u8; HEADER_BYTES], ChainError> {
-    let mut header = [0; HEADER_BYTES];
-    let mut rest = &mut header[..];
-    for segment in readable {
-        let count = rest.len().min(segment.length as usize);
-        let (part, tail) = rest.split_at_mut(count);
+    segments: &mut Vec<Segment>,
+    buffer: &mut [u8],
+) -> Result<usize, ChainError> {
+    let mut filled = 0;
+    let mut emptied = 0;
+    for segment in segments.iter_mut() {
+        let count = (buffer.len() - filled).min(segment.length as usize);
+        let part = &mut buffer[filled..filled + count];
         memory.read_slice(part, segment.address).map_err(|_| ChainError::OutsideMemory)?;
-        rest = tail;
+        filled += count;
+        // No more than the u32 it is taken from.
+        let taken = u32::try_from(count).unwrap_or(u32::MAX);
+        segment.address = GuestAddress(segment.address.0.wrapping_add(u64::from(taken)));
+        segment.length -= taken;
+        if segment.length > 0 {
+            break;
+        }
+        emptied += 1;
     }
-    if rest.is_empty() { Ok(header) } else { Err(ChainError::NoHeader) }
+    segments.drain(..emptied);
+    Ok(filled)
 }
 
 #[cfg(test)]

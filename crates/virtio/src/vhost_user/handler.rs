@@ -193,6 +193,7 @@ impl<D: Device> VhostUserBackendReqHandlerMut for Handler<D> {
             return Err(Error::InvalidParam);
         }
         self.features = features;
+        self.device.agree(features);
         if features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() == 0 {
             // There is no message to enable a ring then.
             self.rings.iter_mut().for_each(|ring| ring.enabled = true);

@@ -38,6 +38,9 @@ pub(crate) trait Device: Send + Sync + 'static {
     /// The feature bits of the device type, without those of rings and transport.
     fn features(&self) -> u64;
 
+    /// The driver has taken these feature bits, of all that were offered.
+    fn agree(&self, _features: u64) {}
+
     /// How many queues there are.
     fn queues(&self) -> u16;
 

@@ -111,8 +111,17 @@ impl FrontEnd {
         Self::connect(disk).set_up()
     }
 
+    /// The same by a driver that takes these features, too.
+    pub(crate) fn running_with(disk: Arc<Disk>, features: u64) -> Self {
+        Self::connect(disk).set_up_with(features)
+    }
+
     pub(crate) fn set_up(self) -> Self {
-        assert!(self.share_memory());
+        self.set_up_with(0)
+    }
+
+    fn set_up_with(self, features: u64) -> Self {
+        assert!(self.share_memory_with(features));
         for index in 0..2 {
             assert!(self.start(index, 0));
         }
@@ -120,7 +129,11 @@ impl FrontEnd {
     }
 
     pub(crate) fn share_memory(&self) -> bool {
-        let features = (1u64 << 32 | 1 << 30 | 1 << 29 | 1 << 28).to_ne_bytes();
+        self.share_memory_with(0)
+    }
+
+    fn share_memory_with(&self, features: u64) -> bool {
+        let features = (features | 1u64 << 32 | 1 << 30 | 1 << 29 | 1 << 28).to_ne_bytes();
         self.socket.tell(SET_OWNER, &[], &[])
             && self.socket.tell(SET_FEATURES, &features, &[])
             && self.socket.tell(
@@ -188,6 +201,21 @@ impl FrontEnd {
             [(header, 16, NEXT), (data, sectors * 512, NEXT | WRITE), (header + 16, 1, WRITE)];
         self.put_chain(index, slot * 3, &chain);
         data
+    }
+
+    /// Puts a request whose data the device reads, in three descriptors.
+    pub(crate) fn put_change(&self, index: u32, slot: u16, kind: u32, sector: u64, bytes: &[u8]) {
+        let header = HEADERS + u64::from(slot) * 4096;
+        let data = DATA + u64::from(slot) * (64 << 10);
+        self.memory.write_obj(kind.to_le(), GuestAddress(header)).unwrap();
+        self.memory.write_obj(0u32, GuestAddress(header + 4)).unwrap();
+        self.memory.write_obj(sector.to_le(), GuestAddress(header + 8)).unwrap();
+        self.memory.write_obj(0xffu8, GuestAddress(header + 16)).unwrap();
+        self.memory.write_slice(bytes, GuestAddress(data)).unwrap();
+        let length = u32::try_from(bytes.len()).unwrap();
+        let mut chain = vec![(header, 16, NEXT), (data, length, NEXT), (header + 16, 1, WRITE)];
+        chain.retain(|(_, length, _)| *length > 0);
+        self.put_chain(index, slot * 3, &chain);
     }
 
     pub(crate) fn status(&self, slot: u16) -> u8 {

@@ -8,3 +8,4 @@ mod garbage;
 mod rings;
 mod setup;
 mod socket;
+mod writing;

@@ -77,7 +77,10 @@ impl Machine {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()))
-            .args(["-append", "console=ttyS0 quiet panic=-1 reboot=t pci=off rdinit=/init"]);
+            .args([
+                "-append",
+                "console=ttyS0 quiet panic=-1 reboot=t no_timer_check pci=off rdinit=/init",
+            ]);
         for (index, (disk, queues)) in self.disks.iter().enumerate() {
             command
                 .args(["-chardev", &format!("socket,id=disk{index},fd={}", disk.as_raw_fd())])
@@ -122,7 +125,7 @@ reboot -f
 "
         );
         let mut archive = Vec::new();
-        for folder in ["bin", "dev", "proc", "sys"] {
+        for folder in ["bin", "dev", "mnt", "proc", "sys"] {
             entry(&mut archive, folder, 0o040_755, &[]);
         }
         entry(&mut archive, "bin/busybox", 0o100_755, &self.busybox);
@@ -140,7 +143,7 @@ impl Running {
         self.read_until(text);
     }
 
-    fn read_until(&self, text: &str) -> String {
+    pub(crate) fn read_until(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         loop {

@@ -6,6 +6,7 @@
 
 mod images;
 mod machine;
+mod writing;
 
 use std::fs::File;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::request::DiskFormat;
 
 fn good() -> v1::BootRequest {
     let digest = format!("sha256:{}", "0a".repeat(32));
@@ -14,6 +15,7 @@ fn good() -> v1::BootRequest {
             format: v1::DiskFormat::Raw.into(),
             digest: digest.clone(),
             size_bytes: 1024,
+            overlay: None,
         }),
         hostname: "sandbox".to_owned(),
         ..v1::BootRequest::default()

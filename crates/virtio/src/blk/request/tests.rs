@@ -20,6 +20,8 @@ const MEMORY: usize = 1 << 20;
 const HEADER: u64 = 0x8000;
 const DATA: u64 = 0x1_0000;
 const SECTORS: u64 = 1000;
+const WRITABLE: Geometry = Geometry { sectors: SECTORS, writable: true };
+const READ_ONLY: Geometry = Geometry { sectors: SECTORS, writable: false };
 
 fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap()
@@ -35,6 +37,14 @@ fn parse_table(
     memory: &GuestMemoryMmap,
     table: &[(u64, u32, u16, u16)],
 ) -> Result<Command, ChainError> {
+    parse_table_for(memory, table, WRITABLE)
+}
+
+fn parse_table_for(
+    memory: &GuestMemoryMmap,
+    table: &[(u64, u32, u16, u16)],
+    geometry: Geometry,
+) -> Result<Command, ChainError> {
     let ring = MockSplitQueue::new(memory, RING);
     for (index, (address, length, flags, next)) in (0..).zip(table) {
         let descriptor = Descriptor::new(*address, *length, *flags, *next);
@@ -44,7 +54,7 @@ fn parse_table(
     ring.avail().idx().store(1);
     let mut queue: Queue = ring.create_queue().unwrap();
     let chain = queue.iter(memory).unwrap().next().unwrap();
-    parse(memory, chain, SECTORS)
+    parse(memory, chain, geometry)
 }
 
 /// Address, length and flags of a descriptor.
@@ -141,15 +151,109 @@ fn reads_that_do_not_fit_the_disk_are_io_errors() {
     assert!(request(VIRTIO_BLK_T_IN, SECTORS - 1, &[(DATA, 512)]).is_ok());
 }
 
+/// A request with data that the device reads.
+fn request_with(
+    kind: u32,
+    sector: u64,
+    data: &[u8],
+    geometry: Geometry,
+) -> Result<Request, Status> {
+    let memory = memory();
+    put_header(&memory, kind, sector);
+    memory.write_slice(data, GuestAddress(DATA)).unwrap();
+    let length = u32::try_from(data.len()).unwrap();
+    let mut chain = vec![(HEADER, 16, 0)];
+    if length > 1 {
+        // In two pieces, of which the first is odd.
+        chain.extend([(DATA, 1, 0), (DATA + 1, length - 1, 0)]);
+    }
+    chain.push((HEADER + 16, 1, WRITE));
+    let last = chain.len() - 1;
+    let table: Vec<_> = (0..)
+        .zip(&chain)
+        .map(|(index, (address, length, flags))| {
+            let link = if usize::from(index) < last { NEXT } else { 0 };
+            (*address, *length, *flags | link, index + 1)
+        })
+        .collect();
+    parse_table_for(&memory, &table, geometry).unwrap().request
+}
+
+fn range(sector: u64, count: u32, flags: u32) -> Vec<u8> {
+    [&sector.to_le_bytes()[..], &count.to_le_bytes(), &flags.to_le_bytes()].concat()
+}
+
 #[test]
-fn what_changes_the_disk_is_an_io_error_and_the_unknown_is_unsupported() {
-    for kind in [
-        VIRTIO_BLK_T_OUT,
-        VIRTIO_BLK_T_DISCARD,
-        VIRTIO_BLK_T_WRITE_ZEROES,
-        VIRTIO_BLK_T_SECURE_ERASE,
+fn a_write_takes_what_follows_the_header() {
+    let write = request_with(VIRTIO_BLK_T_OUT, 7, &[0; 1024], WRITABLE);
+    let segments = vec![segment(DATA, 1), segment(DATA + 1, 1023)];
+    assert_eq!(write, Ok(Request::Write { offset: 7 * 512, segments }));
+    for (sector, length) in [(SECTORS, 512), (SECTORS - 1, 1024), (u64::MAX, 512), (0, 513), (0, 0)]
+    {
+        let refused = request_with(VIRTIO_BLK_T_OUT, sector, &vec![0; length], WRITABLE);
+        assert_eq!(refused, Err(Status::IoError), "{length} bytes at {sector}");
+    }
+    // Somewhere to write to is not what a write has.
+    assert_eq!(request(VIRTIO_BLK_T_OUT, 0, &[(DATA, 512)]), Err(Status::IoError));
+}
+
+#[test]
+fn a_header_and_its_data_in_one_descriptor() {
+    let memory = memory();
+    put_header(&memory, VIRTIO_BLK_T_OUT, 3);
+    let chain = [(HEADER, 16 + 512, 0), (DATA, 1, WRITE)];
+    let command = parse_chain(&memory, &chain).unwrap();
+    let segments = vec![segment(HEADER + 16, 512)];
+    assert_eq!(command.request, Ok(Request::Write { offset: 3 * 512, segments }));
+}
+
+#[test]
+fn ranges_to_discard_and_to_zero() {
+    let two = [range(5, 10, 0), range(SECTORS - 1, 1, 0)].concat();
+    let ranges = vec![
+        DiskRange { offset: 5 * 512, length: 5120 },
+        DiskRange { offset: (SECTORS - 1) * 512, length: 512 },
+    ];
+    let discard = request_with(VIRTIO_BLK_T_DISCARD, 0, &two, WRITABLE);
+    assert_eq!(discard, Ok(Request::Discard { ranges: ranges.clone() }));
+    let zeroes = request_with(VIRTIO_BLK_T_WRITE_ZEROES, 0, &two, WRITABLE);
+    assert_eq!(zeroes, Ok(Request::WriteZeroes { ranges }));
+    let unmap = request_with(VIRTIO_BLK_T_WRITE_ZEROES, 0, &range(1, 1, 1), WRITABLE);
+    assert!(matches!(unmap, Ok(Request::WriteZeroes { .. })));
+}
+
+#[test]
+fn ranges_that_cannot_be() {
+    for kind in [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES] {
+        for (data, status) in [
+            (vec![], Status::IoError),
+            (vec![0; 15], Status::IoError),
+            (range(0, 1, 0).repeat(17), Status::IoError),
+            (range(SECTORS, 1, 0), Status::IoError),
+            (range(u64::MAX, 1, 0), Status::IoError),
+            (range(0, u32::MAX, 0), Status::IoError),
+            (range(0, 1, 2), Status::Unsupported),
+            ([range(0, 1, 0), range(SECTORS, 1, 0)].concat(), Status::IoError),
+        ] {
+            assert_eq!(request_with(kind, 0, &data, WRITABLE), Err(status), "{data:?}");
+        }
+    }
+    let unmap = request_with(VIRTIO_BLK_T_DISCARD, 0, &range(0, 1, 1), WRITABLE);
+    assert_eq!(unmap, Err(Status::Unsupported));
+}
+
+#[test]
+fn what_changes_a_read_only_disk_is_an_io_error_and_the_unknown_is_unsupported() {
+    for (kind, data) in [
+        (VIRTIO_BLK_T_OUT, vec![0; 512]),
+        (VIRTIO_BLK_T_DISCARD, range(0, 1, 0)),
+        (VIRTIO_BLK_T_WRITE_ZEROES, range(0, 1, 0)),
+        (VIRTIO_BLK_T_SECURE_ERASE, range(0, 1, 0)),
     ] {
-        assert_eq!(request(kind, 0, &[]), Err(Status::IoError), "type {kind}");
+        let refused = request_with(kind, 0, &data, READ_ONLY);
+        assert_eq!(refused, Err(Status::IoError), "type {kind}");
+        let done = request_with(kind, 0, &data, WRITABLE);
+        assert_eq!(done.is_ok(), kind != VIRTIO_BLK_T_SECURE_ERASE, "type {kind}");
     }
     for kind in [2, 3, 5, 9, 15, 16, 26, 1 << 31, u32::MAX] {
         assert_eq!(request(kind, 0, &[]), Err(Status::Unsupported), "type {kind}");
@@ -266,7 +370,7 @@ proptest! {
     fn whatever_comes_out_lies_in_the_memory_and_on_the_disk(
         table in prop::collection::vec(descriptor(), 1..usize::from(RING)),
         indirect in prop::collection::vec(descriptor(), 0..8),
-        kind in prop_oneof![4 => Just(0u32), 1 => 0u32..20, 1 => any::<u32>()],
+        kind in prop_oneof![4 => Just(0u32), 3 => Just(1u32), 2 => 0u32..20, 1 => any::<u32>()],
         sector in prop_oneof![3 => 0..SECTORS, 1 => any::<u64>()],
     ) {
         let memory = memory();
@@ -278,7 +382,7 @@ proptest! {
         let Ok(command) = parse_table(&memory, &table) else { return Ok(()) };
         prop_assert!(memory.check_range(command.status, 1));
         let segments = match command.request {
-            Ok(Request::Read { offset, segments }) => {
+            Ok(Request::Read { offset, segments } | Request::Write { offset, segments }) => {
                 let length: u64 = segments.iter().map(|part| u64::from(part.length)).sum();
                 prop_assert!(length > 0 && length <= MAX_REQUEST_BYTES);
                 prop_assert!(offset.is_multiple_of(512) && length.is_multiple_of(512));
@@ -286,6 +390,14 @@ proptest! {
                 segments
             }
             Ok(Request::Identity { segments }) => segments,
+            Ok(Request::Discard { ranges } | Request::WriteZeroes { ranges }) => {
+                prop_assert!(!ranges.is_empty());
+                for DiskRange { offset, length } in ranges {
+                    prop_assert!(offset.is_multiple_of(512) && length.is_multiple_of(512));
+                    prop_assert!(offset + length <= SECTORS * 512);
+                }
+                Vec::new()
+            }
             Ok(Request::Flush) | Err(_) => Vec::new(),
         };
         for part in segments {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lanebox/v1/sandbox.proto.
  */
 export const file_lanebox_v1_sandbox: GenFile = /*@__PURE__*/
-  fileDesc("ChhsYW5lYm94L3YxL3NhbmRib3gucHJvdG8SCmxhbmVib3gudjEiDgoMUHJvYmVSZXF1ZXN0IlEKDVByb2JlUmVzcG9uc2USKgoHZW5naW5lcxgBIAMoCzIZLmxhbmVib3gudjEuRW5naW5lRmluZGluZxIUCgxob3N0X3ZlcnNpb24YAiABKAkirAEKDUVuZ2luZUZpbmRpbmcSJgoGZW5naW5lGAEgASgOMhYubGFuZWJveC52MS5FbmdpbmVLaW5kEiwKCWlzb2xhdGlvbhgCIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBIlCgRjb2RlGAMgASgOMhcubGFuZWJveC52MS5GaW5kaW5nQ29kZRIOCgZkZXRhaWwYBCABKAkSDgoGcmVtZWR5GAUgASgJIrgDCgtCb290UmVxdWVzdBI0ChFtaW5pbXVtX2lzb2xhdGlvbhgBIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBImCgZlbmdpbmUYAiABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSDAoEY3B1cxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgNEiQKBmtlcm5lbBgFIAEoCzIULmxhbmVib3gudjEuQXJ0aWZhY3QSJwoJaW5pdHJhbWZzGAYgASgLMhQubGFuZWJveC52MS5BcnRpZmFjdBIiCgRyb290GAcgASgLMhQubGFuZWJveC52MS5Sb290RGlzaxIQCghob3N0bmFtZRgIIAEoCRILCgNjd2QYCSABKAkSLQoDZW52GAogAygLMiAubGFuZWJveC52MS5Cb290UmVxdWVzdC5FbnZFbnRyeRITCgtkZWFkbGluZV9tcxgLIAEoDRIhCgZtb3VudHMYDCADKAsyES5sYW5lYm94LnYxLk1vdW50GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFKBAgNEBUiKAoIQXJ0aWZhY3QSDAoEcGF0aBgBIAEoCRIOCgZkaWdlc3QYAiABKAkiagoIUm9vdERpc2sSDAoEcGF0aBgBIAEoCRImCgZmb3JtYXQYAiABKA4yFi5sYW5lYm94LnYxLkRpc2tGb3JtYXQSDgoGZGlnZXN0GAMgASgJEhIKCnNpemVfYnl0ZXMYBCABKARKBAgFEAsijAEKDEJvb3RSZXNwb25zZRImCgZlbmdpbmUYASABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSLAoJaXNvbGF0aW9uGAIgASgOMhkubGFuZWJveC52MS5Jc29sYXRpb25LaW5kEg4KBmRldGFpbBgDIAEoCRIWCg5rZXJuZWxfcmVsZWFzZRgEIAEoCSIOCgxXYXRjaFJlcXVlc3QiugIKDVdhdGNoUmVzcG9uc2USFwoPdGltZV91bml4X25hbm9zGAEgASgEEjEKDXN0YXRlX2NoYW5nZWQYAiABKAsyGC5sYW5lYm94LnYxLlN0YXRlQ2hhbmdlZEgAEikKCWJvb3Rfc3RlcBgDIAEoCzIULmxhbmVib3gudjEuQm9vdFN0ZXBIABIsCgdjb25zb2xlGAQgASgLMhkubGFuZWJveC52MS5Db25zb2xlT3V0cHV0SAASJgoHd2FybmluZxgFIAEoCzITLmxhbmVib3gudjEuV2FybmluZ0gAEiQKBmV4aXRlZBgGIAEoCzISLmxhbmVib3gudjEuRXhpdGVkSAASJwoFbW91bnQYByABKAsyFi5sYW5lYm94LnYxLk1vdW50RXZlbnRIAEIHCgVldmVudEoECAgQDSIwCgxTdGF0ZUNoYW5nZWQSIAoFc3RhdGUYASABKA4yES5sYW5lYm94LnYxLlN0YXRlIhgKCEJvb3RTdGVwEgwKBG5hbWUYASABKAkiNAoNQ29uc29sZU91dHB1dBIMCgRkYXRhGAEgASgMEhUKDXNraXBwZWRfYnl0ZXMYAiABKAQiGgoHV2FybmluZxIPCgdtZXNzYWdlGAEgASgJIqIBCgZFeGl0ZWQSJgoGcmVhc29uGAEgASgOMhYubGFuZWJveC52MS5FeGl0UmVhc29uEg8KB21lc3NhZ2UYAiABKAkSHQoQZW5naW5lX2V4aXRfY29kZRgDIAEoDUgAiAEBEhUKDWVuZ2luZV9zaWduYWwYBCABKAkSFAoMY29uc29sZV90YWlsGAUgASgJQhMKEV9lbmdpbmVfZXhpdF9jb2RlIhIKEEdldFN0YXR1c1JlcXVlc3QipgEKEUdldFN0YXR1c1Jlc3BvbnNlEiAKBXN0YXRlGAEgASgOMhEubGFuZWJveC52MS5TdGF0ZRIRCglib290X3N0ZXAYAiABKAkSGQoRcnVubmluZ19wcm9jZXNzZXMYAyABKA0SFAoMY29uc29sZV90YWlsGAQgASgJEisKCmJvb3RfZXJyb3IYBSABKAsyFy5sYW5lYm94LnYxLkVycm9yRGV0YWlsIiYKD1NodXRkb3duUmVxdWVzdBITCgtkZWFkbGluZV9tcxgBIAEoDSI2ChBTaHV0ZG93blJlc3BvbnNlEiIKBmV4aXRlZBgBIAEoCzISLmxhbmVib3gudjEuRXhpdGVkKqgCCgtGaW5kaW5nQ29kZRIcChhGSU5ESU5HX0NPREVfVU5TUEVDSUZJRUQQABITCg9GSU5ESU5HX0NPREVfT0sQARIaChZGSU5ESU5HX0NPREVfTk9fREVWSUNFEAISHgoaRklORElOR19DT0RFX05PX1BFUk1JU1NJT04QAxIeChpGSU5ESU5HX0NPREVfREVWSUNFX0JST0tFThAEEiUKIUZJTkRJTkdfQ09ERV9LRVJORUxfTU9ERV9FTVVMQVRFRBAFEiEKHUZJTkRJTkdfQ09ERV9FTkdJTkVfTk9UX0JVSUxUEAYSHwobRklORElOR19DT0RFX0VOR0lORV9NSVNTSU5HEAcSHwobRklORElOR19DT0RFX0VOR0lORV9UT09fT0xEEAgqVQoKRW5naW5lS2luZBIbChdFTkdJTkVfS0lORF9VTlNQRUNJRklFRBAAEhQKEEVOR0lORV9LSU5EX0tSVU4QARIUChBFTkdJTkVfS0lORF9RRU1VEAIqaQoNSXNvbGF0aW9uS2luZBIeChpJU09MQVRJT05fS0lORF9VTlNQRUNJRklFRBAAEhsKF0lTT0xBVElPTl9LSU5EX0hBUkRXQVJFEAESGwoXSVNPTEFUSU9OX0tJTkRfRU1VTEFURUQQAipVCgpEaXNrRm9ybWF0EhsKF0RJU0tfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRRElTS19GT1JNQVRfUUNPVzIQARITCg9ESVNLX0ZPUk1BVF9SQVcQAip5CgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEg4KClNUQVRFX0lETEUQARIRCg1TVEFURV9CT09USU5HEAISEQoNU1RBVEVfUlVOTklORxADEhEKDVNUQVRFX0NMT1NJTkcQBBIQCgxTVEFURV9FWElURUQQBSrUAQoKRXhpdFJlYXNvbhIbChdFWElUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhYKEkVYSVRfUkVBU09OX0NMT1NFRBABEhYKEkVYSVRfUkVBU09OX0tJTExFRBACEh0KGUVYSVRfUkVBU09OX0dVRVNUX1NUT1BQRUQQAxIeChpFWElUX1JFQVNPTl9HVUVTVF9QQU5JQ0tFRBAEEh0KGUVYSVRfUkVBU09OX0VOR0lORV9GQUlMRUQQBRIbChdFWElUX1JFQVNPTl9CT09UX0ZBSUxFRBAGMtoCCg5TYW5kYm94U2VydmljZRI8CgVQcm9iZRIYLmxhbmVib3gudjEuUHJvYmVSZXF1ZXN0GhkubGFuZWJveC52MS5Qcm9iZVJlc3BvbnNlEjkKBEJvb3QSFy5sYW5lYm94LnYxLkJvb3RSZXF1ZXN0GhgubGFuZWJveC52MS5Cb290UmVzcG9uc2USPgoFV2F0Y2gSGC5sYW5lYm94LnYxLldhdGNoUmVxdWVzdBoZLmxhbmVib3gudjEuV2F0Y2hSZXNwb25zZTABEkgKCUdldFN0YXR1cxIcLmxhbmVib3gudjEuR2V0U3RhdHVzUmVxdWVzdBodLmxhbmVib3gudjEuR2V0U3RhdHVzUmVzcG9uc2USRQoIU2h1dGRvd24SGy5sYW5lYm94LnYxLlNodXRkb3duUmVxdWVzdBocLmxhbmVib3gudjEuU2h1dGRvd25SZXNwb25zZWIGcHJvdG8z", [file_lanebox_v1_error, file_lanebox_v1_mount]);
+  fileDesc("ChhsYW5lYm94L3YxL3NhbmRib3gucHJvdG8SCmxhbmVib3gudjEiDgoMUHJvYmVSZXF1ZXN0IlEKDVByb2JlUmVzcG9uc2USKgoHZW5naW5lcxgBIAMoCzIZLmxhbmVib3gudjEuRW5naW5lRmluZGluZxIUCgxob3N0X3ZlcnNpb24YAiABKAkirAEKDUVuZ2luZUZpbmRpbmcSJgoGZW5naW5lGAEgASgOMhYubGFuZWJveC52MS5FbmdpbmVLaW5kEiwKCWlzb2xhdGlvbhgCIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBIlCgRjb2RlGAMgASgOMhcubGFuZWJveC52MS5GaW5kaW5nQ29kZRIOCgZkZXRhaWwYBCABKAkSDgoGcmVtZWR5GAUgASgJIrgDCgtCb290UmVxdWVzdBI0ChFtaW5pbXVtX2lzb2xhdGlvbhgBIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBImCgZlbmdpbmUYAiABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSDAoEY3B1cxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgNEiQKBmtlcm5lbBgFIAEoCzIULmxhbmVib3gudjEuQXJ0aWZhY3QSJwoJaW5pdHJhbWZzGAYgASgLMhQubGFuZWJveC52MS5BcnRpZmFjdBIiCgRyb290GAcgASgLMhQubGFuZWJveC52MS5Sb290RGlzaxIQCghob3N0bmFtZRgIIAEoCRILCgNjd2QYCSABKAkSLQoDZW52GAogAygLMiAubGFuZWJveC52MS5Cb290UmVxdWVzdC5FbnZFbnRyeRITCgtkZWFkbGluZV9tcxgLIAEoDRIhCgZtb3VudHMYDCADKAsyES5sYW5lYm94LnYxLk1vdW50GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFKBAgNEBUiKAoIQXJ0aWZhY3QSDAoEcGF0aBgBIAEoCRIOCgZkaWdlc3QYAiABKAkiigEKCFJvb3REaXNrEgwKBHBhdGgYASABKAkSJgoGZm9ybWF0GAIgASgOMhYubGFuZWJveC52MS5EaXNrRm9ybWF0Eg4KBmRpZ2VzdBgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgEEiQKB292ZXJsYXkYBSABKAsyEy5sYW5lYm94LnYxLk92ZXJsYXkiqAEKB092ZXJsYXkSKQoGbWVtb3J5GAEgASgLMhcubGFuZWJveC52MS5NZW1vcnlTdG9yZUgAEiUKBGZpbGUYAiABKAsyFS5sYW5lYm94LnYxLkZpbGVTdG9yZUgAEi4KCWNhbGxiYWNrcxgDIAEoCzIZLmxhbmVib3gudjEuQ2FsbGJhY2tTdG9yZUgAEhIKCnNpemVfYnl0ZXMYBCABKARCBwoFc3RvcmUiIgoLTWVtb3J5U3RvcmUSEwoLcXVvdGFfYnl0ZXMYASABKAQiGQoJRmlsZVN0b3JlEgwKBHBhdGgYASABKAkiNAoNQ2FsbGJhY2tTdG9yZRIKCgJpZBgBIAEoCRIXCg9tYXhfZGlydHlfYnl0ZXMYAiABKAQijAEKDEJvb3RSZXNwb25zZRImCgZlbmdpbmUYASABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSLAoJaXNvbGF0aW9uGAIgASgOMhkubGFuZWJveC52MS5Jc29sYXRpb25LaW5kEg4KBmRldGFpbBgDIAEoCRIWCg5rZXJuZWxfcmVsZWFzZRgEIAEoCSIOCgxXYXRjaFJlcXVlc3Qi4wIKDVdhdGNoUmVzcG9uc2USFwoPdGltZV91bml4X25hbm9zGAEgASgEEjEKDXN0YXRlX2NoYW5nZWQYAiABKAsyGC5sYW5lYm94LnYxLlN0YXRlQ2hhbmdlZEgAEikKCWJvb3Rfc3RlcBgDIAEoCzIULmxhbmVib3gudjEuQm9vdFN0ZXBIABIsCgdjb25zb2xlGAQgASgLMhkubGFuZWJveC52MS5Db25zb2xlT3V0cHV0SAASJgoHd2FybmluZxgFIAEoCzITLmxhbmVib3gudjEuV2FybmluZ0gAEiQKBmV4aXRlZBgGIAEoCzISLmxhbmVib3gudjEuRXhpdGVkSAASJwoFbW91bnQYByABKAsyFi5sYW5lYm94LnYxLk1vdW50RXZlbnRIABInCgVzdG9yZRgIIAEoCzIWLmxhbmVib3gudjEuU3RvcmVFdmVudEgAQgcKBWV2ZW50SgQICRANIjAKDFN0YXRlQ2hhbmdlZBIgCgVzdGF0ZRgBIAEoDjIRLmxhbmVib3gudjEuU3RhdGUiGAoIQm9vdFN0ZXASDAoEbmFtZRgBIAEoCSI0Cg1Db25zb2xlT3V0cHV0EgwKBGRhdGEYASABKAwSFQoNc2tpcHBlZF9ieXRlcxgCIAEoBCIaCgdXYXJuaW5nEg8KB21lc3NhZ2UYASABKAkiXwoKU3RvcmVFdmVudBItCglvcGVyYXRpb24YASABKA4yGi5sYW5lYm94LnYxLlN0b3JlT3BlcmF0aW9uEhEKCXJlY292ZXJlZBgCIAEoCBIPCgdtZXNzYWdlGAMgASgJIqIBCgZFeGl0ZWQSJgoGcmVhc29uGAEgASgOMhYubGFuZWJveC52MS5FeGl0UmVhc29uEg8KB21lc3NhZ2UYAiABKAkSHQoQZW5naW5lX2V4aXRfY29kZRgDIAEoDUgAiAEBEhUKDWVuZ2luZV9zaWduYWwYBCABKAkSFAoMY29uc29sZV90YWlsGAUgASgJQhMKEV9lbmdpbmVfZXhpdF9jb2RlIhIKEEdldFN0YXR1c1JlcXVlc3QipgEKEUdldFN0YXR1c1Jlc3BvbnNlEiAKBXN0YXRlGAEgASgOMhEubGFuZWJveC52MS5TdGF0ZRIRCglib290X3N0ZXAYAiABKAkSGQoRcnVubmluZ19wcm9jZXNzZXMYAyABKA0SFAoMY29uc29sZV90YWlsGAQgASgJEisKCmJvb3RfZXJyb3IYBSABKAsyFy5sYW5lYm94LnYxLkVycm9yRGV0YWlsIiYKD1NodXRkb3duUmVxdWVzdBITCgtkZWFkbGluZV9tcxgBIAEoDSI2ChBTaHV0ZG93blJlc3BvbnNlEiIKBmV4aXRlZBgBIAEoCzISLmxhbmVib3gudjEuRXhpdGVkKqgCCgtGaW5kaW5nQ29kZRIcChhGSU5ESU5HX0NPREVfVU5TUEVDSUZJRUQQABITCg9GSU5ESU5HX0NPREVfT0sQARIaChZGSU5ESU5HX0NPREVfTk9fREVWSUNFEAISHgoaRklORElOR19DT0RFX05PX1BFUk1JU1NJT04QAxIeChpGSU5ESU5HX0NPREVfREVWSUNFX0JST0tFThAEEiUKIUZJTkRJTkdfQ09ERV9LRVJORUxfTU9ERV9FTVVMQVRFRBAFEiEKHUZJTkRJTkdfQ09ERV9FTkdJTkVfTk9UX0JVSUxUEAYSHwobRklORElOR19DT0RFX0VOR0lORV9NSVNTSU5HEAcSHwobRklORElOR19DT0RFX0VOR0lORV9UT09fT0xEEAgqVQoKRW5naW5lS2luZBIbChdFTkdJTkVfS0lORF9VTlNQRUNJRklFRBAAEhQKEEVOR0lORV9LSU5EX0tSVU4QARIUChBFTkdJTkVfS0lORF9RRU1VEAIqaQoNSXNvbGF0aW9uS2luZBIeChpJU09MQVRJT05fS0lORF9VTlNQRUNJRklFRBAAEhsKF0lTT0xBVElPTl9LSU5EX0hBUkRXQVJFEAESGwoXSVNPTEFUSU9OX0tJTkRfRU1VTEFURUQQAipVCgpEaXNrRm9ybWF0EhsKF0RJU0tfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRRElTS19GT1JNQVRfUUNPVzIQARITCg9ESVNLX0ZPUk1BVF9SQVcQAip5CgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEg4KClNUQVRFX0lETEUQARIRCg1TVEFURV9CT09USU5HEAISEQoNU1RBVEVfUlVOTklORxADEhEKDVNUQVRFX0NMT1NJTkcQBBIQCgxTVEFURV9FWElURUQQBSqBAQoOU3RvcmVPcGVyYXRpb24SHwobU1RPUkVfT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASGAoUU1RPUkVfT1BFUkFUSU9OX1JFQUQQARIZChVTVE9SRV9PUEVSQVRJT05fV1JJVEUQAhIZChVTVE9SRV9PUEVSQVRJT05fRkxVU0gQAyrUAQoKRXhpdFJlYXNvbhIbChdFWElUX1JFQVNPTl9VTlNQRUNJRklFRBAAEhYKEkVYSVRfUkVBU09OX0NMT1NFRBABEhYKEkVYSVRfUkVBU09OX0tJTExFRBACEh0KGUVYSVRfUkVBU09OX0dVRVNUX1NUT1BQRUQQAxIeChpFWElUX1JFQVNPTl9HVUVTVF9QQU5JQ0tFRBAEEh0KGUVYSVRfUkVBU09OX0VOR0lORV9GQUlMRUQQBRIbChdFWElUX1JFQVNPTl9CT09UX0ZBSUxFRBAGMtoCCg5TYW5kYm94U2VydmljZRI8CgVQcm9iZRIYLmxhbmVib3gudjEuUHJvYmVSZXF1ZXN0GhkubGFuZWJveC52MS5Qcm9iZVJlc3BvbnNlEjkKBEJvb3QSFy5sYW5lYm94LnYxLkJvb3RSZXF1ZXN0GhgubGFuZWJveC52MS5Cb290UmVzcG9uc2USPgoFV2F0Y2gSGC5sYW5lYm94LnYxLldhdGNoUmVxdWVzdBoZLmxhbmVib3gudjEuV2F0Y2hSZXNwb25zZTABEkgKCUdldFN0YXR1cxIcLmxhbmVib3gudjEuR2V0U3RhdHVzUmVxdWVzdBodLmxhbmVib3gudjEuR2V0U3RhdHVzUmVzcG9uc2USRQoIU2h1dGRvd24SGy5sYW5lYm94LnYxLlNodXRkb3duUmVxdWVzdBocLmxhbmVib3gudjEuU2h1dGRvd25SZXNwb25zZWIGcHJvdG8z", [file_lanebox_v1_error, file_lanebox_v1_mount]);
 
 /**
  * ProbeRequest has no options.
@@ -267,6 +267,13 @@ export type RootDisk = Message<"lanebox.v1.RootDisk"> & {
    * @generated from field: uint64 size_bytes = 4;
    */
   sizeBytes: bigint;
+
+  /**
+   * Where what the guest writes goes. Absent: the root is read-only.
+   *
+   * @generated from field: lanebox.v1.Overlay overlay = 5;
+   */
+  overlay?: Overlay | undefined;
 };
 
 /**
@@ -275,6 +282,129 @@ export type RootDisk = Message<"lanebox.v1.RootDisk"> & {
  */
 export const RootDiskSchema: GenMessage<RootDisk> = /*@__PURE__*/
   messageDesc(file_lanebox_v1_sandbox, 5);
+
+/**
+ * Overlay makes a disk writable: changed blocks lie in a store, over the image, which is never
+ * written.
+ *
+ * @generated from message lanebox.v1.Overlay
+ */
+export type Overlay = Message<"lanebox.v1.Overlay"> & {
+  /**
+   * @generated from oneof lanebox.v1.Overlay.store
+   */
+  store: {
+    /**
+     * In the helper's memory, gone with it.
+     *
+     * @generated from field: lanebox.v1.MemoryStore memory = 1;
+     */
+    value: MemoryStore;
+    case: "memory";
+  } | {
+    /**
+     * In a file of the host.
+     *
+     * @generated from field: lanebox.v1.FileStore file = 2;
+     */
+    value: FileStore;
+    case: "file";
+  } | {
+    /**
+     * In a store that the caller's program serves.
+     *
+     * @generated from field: lanebox.v1.CallbackStore callbacks = 3;
+     */
+    value: CallbackStore;
+    case: "callbacks";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Size of the disk in bytes: 0 for the image's own, else at least that, a multiple of 1 MiB. The
+   * guest grows its filesystem to it.
+   *
+   * @generated from field: uint64 size_bytes = 4;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.Overlay.
+ * Use `create(OverlaySchema)` to create a new message.
+ */
+export const OverlaySchema: GenMessage<Overlay> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 6);
+
+/**
+ * MemoryStore keeps blocks in memory.
+ *
+ * @generated from message lanebox.v1.MemoryStore
+ */
+export type MemoryStore = Message<"lanebox.v1.MemoryStore"> & {
+  /**
+   * Most memory for them, at least 16 MiB. The guest's filesystem is full before it is.
+   *
+   * @generated from field: uint64 quota_bytes = 1;
+   */
+  quotaBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.MemoryStore.
+ * Use `create(MemoryStoreSchema)` to create a new message.
+ */
+export const MemoryStoreSchema: GenMessage<MemoryStore> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 7);
+
+/**
+ * FileStore keeps blocks in one file that survives a crash at any point. It is made when it is not
+ * there, bound to the image's digest, and used by one VM at a time.
+ *
+ * @generated from message lanebox.v1.FileStore
+ */
+export type FileStore = Message<"lanebox.v1.FileStore"> & {
+  /**
+   * Absolute path on the host.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+};
+
+/**
+ * Describes the message lanebox.v1.FileStore.
+ * Use `create(FileStoreSchema)` to create a new message.
+ */
+export const FileStoreSchema: GenMessage<FileStore> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 8);
+
+/**
+ * CallbackStore keeps blocks by a ServeBlockStore stream.
+ *
+ * @generated from message lanebox.v1.CallbackStore
+ */
+export type CallbackStore = Message<"lanebox.v1.CallbackStore"> & {
+  /**
+   * The `id` that the stream was attached by: 1 to 64 letters, digits, dashes.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * Most memory for changes that are not in the store, at least 1 MiB and two blocks; 0 for 64 MiB.
+   *
+   * @generated from field: uint64 max_dirty_bytes = 2;
+   */
+  maxDirtyBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.CallbackStore.
+ * Use `create(CallbackStoreSchema)` to create a new message.
+ */
+export const CallbackStoreSchema: GenMessage<CallbackStore> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 9);
 
 /**
  * BootResponse tells what was booted.
@@ -316,7 +446,7 @@ export type BootResponse = Message<"lanebox.v1.BootResponse"> & {
  * Use `create(BootResponseSchema)` to create a new message.
  */
 export const BootResponseSchema: GenMessage<BootResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 6);
+  messageDesc(file_lanebox_v1_sandbox, 10);
 
 /**
  * WatchRequest has no options.
@@ -331,7 +461,7 @@ export type WatchRequest = Message<"lanebox.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 7);
+  messageDesc(file_lanebox_v1_sandbox, 11);
 
 /**
  * WatchResponse is one event.
@@ -397,6 +527,14 @@ export type WatchResponse = Message<"lanebox.v1.WatchResponse"> & {
      */
     value: MountEvent;
     case: "mount";
+  } | {
+    /**
+     * The store of the root's changes fails, or works again.
+     *
+     * @generated from field: lanebox.v1.StoreEvent store = 8;
+     */
+    value: StoreEvent;
+    case: "store";
   } | { case: undefined; value?: undefined };
 };
 
@@ -405,7 +543,7 @@ export type WatchResponse = Message<"lanebox.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 8);
+  messageDesc(file_lanebox_v1_sandbox, 12);
 
 /**
  * StateChanged tells the new state.
@@ -426,7 +564,7 @@ export type StateChanged = Message<"lanebox.v1.StateChanged"> & {
  * Use `create(StateChangedSchema)` to create a new message.
  */
 export const StateChangedSchema: GenMessage<StateChanged> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 9);
+  messageDesc(file_lanebox_v1_sandbox, 13);
 
 /**
  * BootStep tells which step of the boot has begun.
@@ -447,7 +585,7 @@ export type BootStep = Message<"lanebox.v1.BootStep"> & {
  * Use `create(BootStepSchema)` to create a new message.
  */
 export const BootStepSchema: GenMessage<BootStep> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 10);
+  messageDesc(file_lanebox_v1_sandbox, 14);
 
 /**
  * ConsoleOutput is a piece of what the guest's kernel and init print.
@@ -475,7 +613,7 @@ export type ConsoleOutput = Message<"lanebox.v1.ConsoleOutput"> & {
  * Use `create(ConsoleOutputSchema)` to create a new message.
  */
 export const ConsoleOutputSchema: GenMessage<ConsoleOutput> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 11);
+  messageDesc(file_lanebox_v1_sandbox, 15);
 
 /**
  * Warning is for people.
@@ -496,7 +634,44 @@ export type Warning = Message<"lanebox.v1.Warning"> & {
  * Use `create(WarningSchema)` to create a new message.
  */
 export const WarningSchema: GenMessage<Warning> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 12);
+  messageDesc(file_lanebox_v1_sandbox, 16);
+
+/**
+ * StoreEvent tells of a store that fails, once for each kind of call until one has succeeded again.
+ * Changes that it did not take are kept within their limit and tried again; a guest that asks for
+ * what cannot be done gets an I/O error.
+ *
+ * @generated from message lanebox.v1.StoreEvent
+ */
+export type StoreEvent = Message<"lanebox.v1.StoreEvent"> & {
+  /**
+   * What it was asked.
+   *
+   * @generated from field: lanebox.v1.StoreOperation operation = 1;
+   */
+  operation: StoreOperation;
+
+  /**
+   * It works again.
+   *
+   * @generated from field: bool recovered = 2;
+   */
+  recovered: boolean;
+
+  /**
+   * One sentence for people.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message lanebox.v1.StoreEvent.
+ * Use `create(StoreEventSchema)` to create a new message.
+ */
+export const StoreEventSchema: GenMessage<StoreEvent> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 17);
 
 /**
  * Exited tells how the VM ended.
@@ -545,7 +720,7 @@ export type Exited = Message<"lanebox.v1.Exited"> & {
  * Use `create(ExitedSchema)` to create a new message.
  */
 export const ExitedSchema: GenMessage<Exited> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 13);
+  messageDesc(file_lanebox_v1_sandbox, 18);
 
 /**
  * GetStatusRequest has no options.
@@ -560,7 +735,7 @@ export type GetStatusRequest = Message<"lanebox.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 14);
+  messageDesc(file_lanebox_v1_sandbox, 19);
 
 /**
  * GetStatusResponse tells the state of the VM.
@@ -609,7 +784,7 @@ export type GetStatusResponse = Message<"lanebox.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 15);
+  messageDesc(file_lanebox_v1_sandbox, 20);
 
 /**
  * ShutdownRequest has the time that the guest gets.
@@ -630,7 +805,7 @@ export type ShutdownRequest = Message<"lanebox.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 16);
+  messageDesc(file_lanebox_v1_sandbox, 21);
 
 /**
  * ShutdownResponse tells how it went.
@@ -651,7 +826,7 @@ export type ShutdownResponse = Message<"lanebox.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 17);
+  messageDesc(file_lanebox_v1_sandbox, 22);
 
 /**
  * FindingCode is what the probe can find. The client shows it without its prefix, in lower case
@@ -888,6 +1063,47 @@ export const StateSchema: GenEnum<State> = /*@__PURE__*/
   enumDesc(file_lanebox_v1_sandbox, 4);
 
 /**
+ * StoreOperation is what a store is asked.
+ *
+ * @generated from enum lanebox.v1.StoreOperation
+ */
+export enum StoreOperation {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: STORE_OPERATION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * To give blocks.
+   *
+   * @generated from enum value: STORE_OPERATION_READ = 1;
+   */
+  READ = 1,
+
+  /**
+   * To keep, zero or discard blocks.
+   *
+   * @generated from enum value: STORE_OPERATION_WRITE = 2;
+   */
+  WRITE = 2,
+
+  /**
+   * To make durable what it keeps.
+   *
+   * @generated from enum value: STORE_OPERATION_FLUSH = 3;
+   */
+  FLUSH = 3,
+}
+
+/**
+ * Describes the enum lanebox.v1.StoreOperation.
+ */
+export const StoreOperationSchema: GenEnum<StoreOperation> = /*@__PURE__*/
+  enumDesc(file_lanebox_v1_sandbox, 5);
+
+/**
  * ExitReason is why a VM ended. The client's `closed.reason` is the name without its prefix, in
  * lower case with dashes.
  *
@@ -948,7 +1164,7 @@ export enum ExitReason {
  * Describes the enum lanebox.v1.ExitReason.
  */
 export const ExitReasonSchema: GenEnum<ExitReason> = /*@__PURE__*/
-  enumDesc(file_lanebox_v1_sandbox, 5);
+  enumDesc(file_lanebox_v1_sandbox, 6);
 
 /**
  * SandboxService is the life of the one VM that this helper process holds. It is served on file

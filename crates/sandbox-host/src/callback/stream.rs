@@ -1,48 +1,98 @@
-//! One call of `ServeFilesystem`: attached, then questions out and answers in.
+//! One call of a stream of callbacks: attached, then questions out and answers in.
 
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use protocol::v1;
-use protocol::v1::serve_filesystem_request::Request;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::link::{Breach, Link};
 use super::registry::Registry;
 use crate::error::Error;
 use crate::limits::{FILESYSTEM_CHANGES, FIRST_MESSAGE, MAX_CREDITS};
 use crate::request::RequestError;
 
 /// What the client of one call gets.
-pub type Questions =
-    Pin<Box<dyn Stream<Item = Result<v1::ServeFilesystemResponse, Status>> + Send>>;
+pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 const ID_BYTES: usize = 64;
+
+/// What the client did that ends its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Breach {
+    /// A message that cannot be there.
+    Sequence(&'static str),
+    /// An answer to what was never asked.
+    NeverAsked(u64),
+    /// More changes in one message than there can be.
+    Changes(usize),
+}
+
+/// A stream that was attached.
+pub struct Attached<L: CallbackStream + ?Sized> {
+    /// The name that Boot takes it by.
+    pub id: String,
+    /// The stream.
+    pub link: Arc<L>,
+    /// What it says to the client.
+    pub said: mpsc::Receiver<L::Response>,
+}
+
+/// A stream of one kind.
+pub trait CallbackStream: Send + Sync + 'static {
+    /// What the client sends.
+    type Request: Send + 'static;
+    /// What it is sent.
+    type Response: Send + 'static;
+
+    /// Says that the first request must be `attach`.
+    const FIRST: &'static str;
+    /// Says that it comes after Boot.
+    const TOO_LATE: &'static str;
+    /// Says that a message cannot be read.
+    const UNREADABLE: &'static str;
+    /// Streams of this kind that a VM can have.
+    const MOST: usize;
+
+    /// What the first request attaches.
+    ///
+    /// # Errors
+    /// [`Error`] names the field that makes no sense.
+    fn attach(first: Self::Request) -> Result<Attached<Self>, Error>;
+
+    /// Takes what the client says.
+    ///
+    /// # Errors
+    /// [`Breach`]: the stream must end.
+    fn hear(&self, request: Self::Request) -> Result<(), Breach>;
+
+    /// Fires when the stream has ended.
+    fn ended(&self) -> &CancellationToken;
+
+    /// Ends the stream; with a reason its owner is told.
+    fn end(&self, problem: Option<&str>);
+}
 
 /// Serves a call until its client leaves or breaks the protocol, or the VM ends.
 ///
 /// # Errors
 /// [`Error`] when it does not begin with a sound `attach`.
-pub async fn serve(
-    registry: &Registry,
-    mut requests: Streaming<v1::ServeFilesystemRequest>,
-) -> Result<Questions, Error> {
-    const FIRST: Error = Error::Sequence("The first request of ServeFilesystem must be attach");
+pub(crate) async fn serve<L: CallbackStream>(
+    registry: &Registry<L>,
+    mut requests: Streaming<L::Request>,
+) -> Result<Responses<L::Response>, Error> {
     let first = match timeout(FIRST_MESSAGE, requests.message()).await {
         Ok(Ok(Some(first))) => first,
-        _ => return Err(FIRST),
+        _ => return Err(Error::Sequence(L::FIRST)),
     };
-    let Some(Request::Attach(attach)) = first.request else { return Err(FIRST) };
-    let credits = check(&attach)?;
-    let (link, said) = Link::new(credits);
-    registry.attach(&attach.id, Arc::clone(&link))?;
+    let Attached { id, link, said } = L::attach(first)?;
+    registry.attach(&id, Arc::clone(&link))?;
     let (last_word, last) = oneshot::channel();
     tokio::spawn(async move {
-        if let Some(error) = listen(&link, requests).await {
+        if let Some(error) = listen(&*link, requests).await {
             // The client may be gone.
             let _ = last_word.send(Status::from(error));
         }
@@ -50,17 +100,6 @@ pub async fn serve(
     let said = stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
     let last = stream::once(last).filter_map(|last| ready(last.ok().map(Err)));
     Ok(Box::pin(said.map(Ok).chain(last)))
-}
-
-fn check(attach: &v1::AttachFilesystem) -> Result<u16, RequestError> {
-    check_id("attach.id", &attach.id)?;
-    match u16::try_from(attach.credits) {
-        Ok(credits @ 1..=MAX_CREDITS) => Ok(credits),
-        _ => {
-            let reason = format!("it must be from 1 to {MAX_CREDITS}");
-            Err(RequestError::new("attach.credits", attach.credits, reason))
-        }
-    }
 }
 
 /// 1 to 64 letters, digits and dashes.
@@ -73,8 +112,19 @@ pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError
     Err(RequestError::new(field, id, reason))
 }
 
+/// Questions that the client lets be unanswered at a time.
+pub(crate) fn check_credits(credits: u32) -> Result<u16, RequestError> {
+    match u16::try_from(credits) {
+        Ok(credits @ 1..=MAX_CREDITS) => Ok(credits),
+        _ => {
+            let reason = format!("it must be from 1 to {MAX_CREDITS}");
+            Err(RequestError::new("attach.credits", credits, reason))
+        }
+    }
+}
+
 /// Hears the client until there is an end; the error that it is told, if that is the end.
-async fn listen(link: &Link, mut requests: Streaming<v1::ServeFilesystemRequest>) -> Option<Error> {
+async fn listen<L: CallbackStream>(link: &L, mut requests: Streaming<L::Request>) -> Option<Error> {
     loop {
         let request = tokio::select! {
             biased;
@@ -89,7 +139,7 @@ async fn listen(link: &Link, mut requests: Streaming<v1::ServeFilesystemRequest>
             Ok(None) => ("The client has stopped answering", None),
             Err(status) => {
                 tracing::debug!(%status, "a stream of callbacks broke");
-                let error = Error::Sequence("A message of ServeFilesystem cannot be read");
+                let error = Error::Sequence(L::UNREADABLE);
                 ("The stream of the client's callbacks broke", Some(error))
             }
         };

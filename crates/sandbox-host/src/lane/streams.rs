@@ -1,0 +1,20 @@
+//! The streams of callbacks that a client has attached to a lane.
+
+use crate::{block_store, mount};
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Filesystems.
+    pub(super) filesystems: mount::Registry,
+    /// Block stores.
+    pub(super) block_stores: block_store::Registry,
+}
+
+impl Streams {
+    /// The VM has ended: so do the streams that nobody took.
+    pub(super) fn end(&self) {
+        self.filesystems.end();
+        self.block_stores.end();
+    }
+}

@@ -1,0 +1,46 @@
+//! `FlattenRequest`, checked.
+
+use std::path::PathBuf;
+
+use blockcow::FlattenOptions;
+use protocol::v1;
+
+use super::root::{self, RootImage, StorePlan};
+use super::{RequestError, check_path};
+
+/// A disk to flatten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenPlan {
+    /// The disk.
+    pub source: RootImage,
+    /// The image to make, absolute.
+    pub destination: PathBuf,
+    /// How it is written.
+    pub options: FlattenOptions,
+}
+
+/// Checks a request.
+///
+/// # Errors
+/// [`RequestError`] names the first field that does not make sense.
+pub fn flatten(request: v1::FlattenRequest) -> Result<FlattenPlan, RequestError> {
+    let v1::FlattenRequest { source, destination, cluster_bytes, compress } = request;
+    check_path("destination", &destination)?;
+    let source = root::root(source)?;
+    if let Some(overlay) = &source.overlay
+        && matches!(overlay.store, StorePlan::Memory { .. })
+    {
+        let reason = "a store in memory has nothing to flatten";
+        return Err(RequestError::new("root.overlay.store", "memory", reason));
+    }
+    let cluster_bytes = match cluster_bytes {
+        0 => FlattenOptions::default().cluster_bytes,
+        bytes if bytes.is_power_of_two() && (4096..=2 << 20).contains(&bytes) => bytes as usize,
+        bytes => {
+            let reason = "it must be a power of two from 4096 to 2097152";
+            return Err(RequestError::new("cluster_bytes", bytes, reason));
+        }
+    };
+    let options = FlattenOptions { cluster_bytes, compress };
+    Ok(FlattenPlan { source, destination: PathBuf::from(destination), options })
+}
