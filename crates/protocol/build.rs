@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "lanebox/v1/block_store.proto",
     "lanebox/v1/error.proto",
     "lanebox/v1/file.proto",

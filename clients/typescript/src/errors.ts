@@ -45,10 +45,9 @@ export type SandboxErrorCode =
   | "limit-exceeded"
   | "guest-protocol"
   | "internal"
-  | "file-error";
+  | "file-error"
   | "disk-in-use"
-  | "disk-invalid"
-  | "internal";
+  | "disk-invalid";
 
 /** What a {@link SandboxError} carries beside its code and message. */
 export interface SandboxErrorDetails {

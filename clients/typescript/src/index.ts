@@ -45,7 +45,6 @@ export type { FileSystemPromises, PromisesOptions } from "./mounts/promises.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
 export type { PtyProcess } from "./pty.js";
-export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
 export { rootfs } from "./rootfs.js";
 export type { RootfsImage, RootfsImageOptions } from "./rootfs-image.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";

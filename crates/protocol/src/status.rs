@@ -80,8 +80,7 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::DiskInvalid
         | ErrorCode::FileError
         | ErrorCode::CommandNotExecutable
-        | ErrorCode::ProcessNotStarted
-        | ErrorCode::FileError => Code::FailedPrecondition,
+        | ErrorCode::ProcessNotStarted => Code::FailedPrecondition,
         ErrorCode::SandboxExited | ErrorCode::SandboxClosed => Code::Unavailable,
         ErrorCode::Timeout => Code::DeadlineExceeded,
         ErrorCode::LimitExceeded => Code::ResourceExhausted,

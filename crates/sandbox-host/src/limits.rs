@@ -204,7 +204,7 @@ pub const BLOCKING_THREADS: usize = 4;
 
 const _: () = assert!(
     CLIENT_STREAMS as usize
-        > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS
-        > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * (MAX_MOUNTS + MAX_BLOCK_STORES)
+        > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize
+            + 2 * (MAX_MOUNTS + MAX_BLOCK_STORES)
 );
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
-use protocol::v1::file_service_server::FileServiceServer;
 use protocol::v1::block_store_service_server::BlockStoreServiceServer;
+use protocol::v1::file_service_server::FileServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::image_service_server::ImageServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
@@ -23,8 +23,7 @@ use crate::limits::{
     BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
     CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, Files, Filesystems, Processes, Sandbox};
-use crate::service::{Access, BlockStores, Filesystems, Images, Processes, Sandbox};
+use crate::service::{Access, BlockStores, Files, Filesystems, Images, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.

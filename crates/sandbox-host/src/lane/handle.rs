@@ -16,8 +16,6 @@ use super::streams::Streams;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
-use crate::mount::registry::Registry;
-use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
 use crate::request::BootPlan;
 use crate::{block_store, mount};
 

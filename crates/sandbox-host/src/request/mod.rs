@@ -9,10 +9,9 @@ mod process;
 mod root;
 
 pub(crate) use boot::deadline;
-pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
+pub use boot::{ArtifactPath, BootPlan, boot};
 pub use file::{TreeRules, guest_path, link_target, permissions};
 pub(crate) use file::{is_link_target, is_name, is_stat};
-pub use boot::{ArtifactPath, BootPlan, boot};
 pub use flatten::{FlattenPlan, flatten};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, resize, signal, wait};

@@ -8,8 +8,8 @@ mod image;
 mod process;
 mod sandbox;
 
-pub use file::Files;
 pub use block_store::BlockStores;
+pub use file::Files;
 pub use filesystem::Filesystems;
 pub use image::Images;
 pub use process::Processes;

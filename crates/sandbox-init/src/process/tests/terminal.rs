@@ -54,7 +54,7 @@ async fn everything_that_a_terminal_got_before_the_exit_arrives() {
 #[tokio::test]
 async fn control_c_interrupts_the_foreground_and_control_d_ends_input() {
     let bench = bench().await;
-    let script = "trap 'trap - INT; echo interrupted; cat; echo done; exit' INT; echo ready; \
+    let script = "trap 'trap - INT; echo interrupted; cat; echo done; exit 0' INT; echo ready; \
                   while :; do sleep 0.05; done";
     let mut session = Session::open(&bench, sh(script)).await;
     until(&mut session.responses, "ready").await;
