@@ -89,8 +89,8 @@ impl Device for Phy<'_> {
         capabilities.max_transmission_unit = usize::from(self.mtu);
         capabilities.checksum = sums;
         if self.offload {
+            // smoltcp 0.14 drops longer packets of IPv6 instead of leaving them to the device.
             capabilities.segmentation.tcpv4 = CUT_MAX;
-            capabilities.segmentation.tcpv6 = CUT_MAX;
         }
         capabilities
     }
