@@ -146,9 +146,8 @@ fn live(opened: &Sender<Result<Tap, String>>, tasks: &Receiver<Task>) {
     let alive = tap.is_ok();
     // The other side waits.
     let _ = opened.send(tap);
-    while alive {
-        let Ok(task) = tasks.recv() else { return };
-        task();
+    if alive {
+        tasks.iter().for_each(|task| task());
     }
 }
 

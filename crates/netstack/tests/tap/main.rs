@@ -4,5 +4,6 @@
 
 mod guest;
 mod ping;
+mod services;
 mod tcp;
 mod udp;
