@@ -15,6 +15,7 @@
 //! A leaf: knows neither gRPC nor a VMM nor any other crate of ours.
 
 mod address;
+pub mod dns;
 mod egress;
 mod error;
 mod event;
