@@ -25,6 +25,7 @@ pub mod names;
 pub mod policy;
 mod service;
 mod stream;
+pub mod tls;
 
 pub use address::{AddressClass, Cidr, InvalidCidr, canonical};
 pub use egress::{DialError, Egress, EgressOptions};
