@@ -20,6 +20,7 @@ mod egress;
 mod error;
 mod event;
 mod flow;
+pub mod http;
 mod link;
 pub mod names;
 pub mod policy;

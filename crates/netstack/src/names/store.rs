@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::HostName;
+use crate::policy::TrustedNames;
 
 /// How long a name is trusted at least.
 pub const SHORTEST_PIN: Duration = Duration::from_mins(10);
@@ -148,6 +149,12 @@ impl Pins {
     fn first_of(&self, address: IpAddr, most: usize) -> Option<End> {
         let names = self.by_address.get(&address)?;
         (names.len() >= most).then(|| names.values().min().copied()).flatten()
+    }
+}
+
+impl TrustedNames for Names {
+    fn names_of(&self, address: IpAddr) -> Vec<String> {
+        Self::names_of(self, address).iter().map(ToString::to_string).collect()
     }
 }
 

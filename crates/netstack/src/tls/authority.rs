@@ -149,7 +149,6 @@ impl Leaves {
     }
 }
 
-
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authority")
