@@ -23,7 +23,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::head::{Framing, Malformed, check, check_beginning};
+use super::head::{Framing, Malformed, check, check_lines};
 
 /// Longest line of a chunk's size, extensions included.
 const LONGEST_SIZE_LINE: usize = 1_024;
@@ -133,7 +133,8 @@ impl Follower {
             return Err(Malformed::TooLong);
         }
         // A line that ends otherwise would be waited on until the deadline.
-        check_beginning(&waiting[from..length])?;
+        let last = from.checked_sub(1).map_or(0, |at| waiting[at]);
+        check_lines(&waiting[from..length], last)?;
         self.seen = if end.is_some() { 0 } else { length };
         Ok(end.map(|_| length))
     }

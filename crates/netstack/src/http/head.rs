@@ -39,7 +39,7 @@ pub(super) enum Malformed {
 
 /// Checks a whole head, the empty line included.
 pub(super) fn check(head: &[u8]) -> Result<Framing, Malformed> {
-    check_lines(head)?;
+    check_lines(head, 0)?;
     let mut fields = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -75,27 +75,19 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Malformed> {
     }
 }
 
-/// Checks the bytes of lines: in a head, or as far as it has arrived.
-fn check_lines(head: &[u8]) -> Result<(), Malformed> {
-    if head.contains(&0) {
-        return Err(Malformed::Nul);
-    }
-    let mut last = 0;
-    for (at, &byte) in head.iter().enumerate() {
+/// Checks the bytes of lines, in a head or as far as it has arrived; `last` is the byte before.
+pub(super) fn check_lines(bytes: &[u8], mut last: u8) -> Result<(), Malformed> {
+    for &byte in bytes {
         match (last, byte) {
+            (_, 0) => return Err(Malformed::Nul),
             (b'\r', b'\n') => (),
             (b'\r', _) | (_, b'\n') => return Err(Malformed::LineEnd),
-            (b'\n', b' ' | b'\t') if at > 0 => return Err(Malformed::Folded),
+            (b'\n', b' ' | b'\t') => return Err(Malformed::Folded),
             _ => (),
         }
         last = byte;
     }
     Ok(())
-}
-
-/// Checks the first bytes of a head that is not whole yet.
-pub(super) fn check_beginning(head: &[u8]) -> Result<(), Malformed> {
-    check_lines(head)
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, Malformed> {

@@ -53,6 +53,11 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).count == 0
+    }
+
     /// Drops what has been kept for too long; `false` when nothing is left.
     fn expire(&self, idle: Duration) -> bool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
