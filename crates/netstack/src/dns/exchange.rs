@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -171,6 +171,12 @@ async fn over_udp(
         match Message::from_vec(bytes) {
             Ok(message) if query.is_answered_by(&message, id) => return Ok(message),
             Ok(_) => (),
+            // Some servers cut in the middle of a record.
+            Err(_) if bytes.get(2).is_some_and(|flags| flags & 0x02 != 0) => {
+                let mut message = Message::new(id, MessageType::Response, OpCode::Query);
+                message.metadata.truncation = true;
+                return Ok(message);
+            }
             Err(_) => return Err(Failure::Unreadable),
         }
     }

@@ -51,6 +51,7 @@ impl Binding {
     pub(super) fn new(names: &Names, target: &Target, destination: SocketAddr) -> Self {
         match target {
             Target::Address => Self { destination, names: None, allow_private: true },
+            Target::Nothing => Self { destination, names: Some(Vec::new()), allow_private: false },
             Target::Named { host, allow_private } => {
                 let mut names = names.names_of(destination.ip());
                 names.retain(|name| host.matches(name));

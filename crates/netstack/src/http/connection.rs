@@ -134,7 +134,10 @@ impl Call {
     async fn serve_plain(self, upstream: TcpStream, protocol: Protocol) {
         let alpn = if protocol == Protocol::Http2 { Alpn::Http2 } else { Alpn::Http1 };
         let route = self.route(None, alpn, protocol);
-        let begun = route.begin(Box::new(upstream)).await;
+        let begun = match self.http.pool.take(&route.key) {
+            Some(connection) => Ok(connection),
+            None => route.begin(Box::new(upstream)).await,
+        };
         let (upstream, broken) = match begun {
             Ok(connection) => (Some(connection), None),
             Err(error) => (None, Some(format!("the upstream failed: {error}"))),

@@ -87,7 +87,7 @@ pub(super) fn restore(original: &HeaderMap, headers: &mut HeaderMap) {
 pub(super) fn injected(original: &HeaderMap, headers: &mut HeaderMap) -> Vec<HeaderValue> {
     let mut found = Vec::new();
     for (name, value) in headers.iter_mut() {
-        if !original.get_all(name).iter().any(|sent| sent == &*value) {
+        if !original.get_all(name).iter().any(|sent| *sent == *value) {
             value.set_sensitive(true);
             found.push(value.clone());
         }

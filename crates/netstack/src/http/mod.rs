@@ -28,6 +28,7 @@ mod options;
 mod peeked;
 mod pool;
 mod record;
+mod rules;
 mod secrets;
 mod serve;
 mod service;
@@ -41,6 +42,7 @@ pub use body::{Body, BodyError, full};
 pub use event::{Event, Observer, Refusal, RequestRecord};
 pub use middleware::{Destination, Middleware, Protocol, Request, TlsInfo, Verdict};
 pub use options::{Limits, Options, Target};
+pub use rules::{HttpRules, SetHeaders};
 pub use secrets::{InvalidSecret, Secret, SecretValue, Secrets};
 pub use service::Http;
 

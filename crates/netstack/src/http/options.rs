@@ -38,6 +38,8 @@ pub enum Target {
     },
     /// For the dialled address itself, which the guest knows from elsewhere.
     Address,
+    /// For nothing: every request is refused.
+    Nothing,
 }
 
 /// The bounds of interception.

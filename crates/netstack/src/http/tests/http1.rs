@@ -71,8 +71,8 @@ async fn a_body_waits_for_the_upstreams_word() {
     );
     let answer = talk(&mut guest, head.as_bytes(), "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 100"), "{answer}");
-    let answer = talk(&mut guest, b"12345", "12345").await;
-    assert!(answer.contains("200 OK"), "{answer}");
+    let more = talk(&mut guest, b"12345", "12345").await;
+    assert!(format!("{answer}{more}").contains("200 OK"), "{answer}{more}");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn megabytes_stream_through() {
     let head = format!("POST /echo HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {total}\r\n\r\n");
     let writing = tokio::spawn(async move {
         writer.write_all(head.as_bytes()).await.unwrap();
-        let block: Vec<u8> = (0..1 << 16).map(|at| b'a' + (at % 23) as u8).collect();
+        let block: Vec<u8> = (b'a'..=b'z').cycle().take(1 << 16).collect();
         for _ in 0..total / block.len() {
             writer.write_all(&block).await.unwrap();
         }
