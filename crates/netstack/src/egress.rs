@@ -135,7 +135,7 @@ impl Egress {
     }
 }
 
-/// Whether a flow may be dialled at all: the address rules, before anybody is asked.
+/// What is dialled for a destination as the guest names it.
 pub(crate) fn target(destination: SocketAddr, grants: Grants) -> Result<SocketAddr, DialError> {
     let address = canonical(destination.ip());
     let port = destination.port();

@@ -15,18 +15,26 @@
 //! A leaf: knows neither gRPC nor a VMM nor any other crate of ours.
 
 mod address;
+pub mod device;
 pub mod dns;
 mod egress;
 mod error;
 mod event;
 mod flow;
+mod gateway;
 pub mod http;
+mod icmp;
 mod link;
 pub mod names;
 pub mod policy;
 mod service;
+mod stack;
 mod stream;
+mod sys;
+mod tcp;
 pub mod tls;
+mod udp;
+pub mod wire;
 
 pub use address::{AddressClass, Cidr, InvalidCidr, canonical};
 pub use egress::{DialError, Egress, EgressOptions};
@@ -38,4 +46,5 @@ pub use link::{
 };
 pub use policy::{Decision, Grants, Policy};
 pub use service::{Intercepted, Interceptor, Resolver};
+pub use stack::{Config, Limits, Stack, Stats};
 pub use stream::GuestStream;

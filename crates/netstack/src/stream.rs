@@ -10,8 +10,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
-/// Nothing special.
-const QUIET: u8 = 0;
 /// The guest reset the connection.
 const RESET_BY_GUEST: u8 = 1;
 /// The service wants the guest's connection reset.

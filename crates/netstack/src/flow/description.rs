@@ -17,7 +17,8 @@ pub enum Transport {
     Tcp,
     /// UDP datagrams between two endpoints.
     Udp,
-    /// Echo requests with one identifier to one address; ports are 0.
+    /// Echo requests with one identifier to one address. The identifier stands in the place of the
+    /// source port; the destination port is 0.
     Icmp,
 }
 

@@ -7,6 +7,7 @@
 //!                              denied: TCP reset, ICMP "administratively prohibited"
 //! ```
 
+mod broker;
 mod rules;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub(crate) use broker::{Answer, Broker, BrokerOptions, CurrentPolicy, Opened, Question};
 pub use rules::{
     Allow, HostPattern, HttpService, InvalidHost, Rule, Rules, Services, TrustedNames,
 };
