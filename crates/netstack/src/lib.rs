@@ -16,19 +16,23 @@
 
 mod address;
 pub mod device;
+pub mod dns;
 mod egress;
 mod error;
 mod event;
 mod flow;
 mod gateway;
+pub mod http;
 mod icmp;
 mod link;
+pub mod names;
 pub mod policy;
 mod service;
 mod stack;
 mod stream;
 mod sys;
 mod tcp;
+pub mod tls;
 mod udp;
 pub mod wire;
 
