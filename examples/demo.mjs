@@ -3,7 +3,9 @@
 // scripts/demo, which passes the checkout's path.
 
 import { execFileSync } from "node:child_process";
-import { defineSandbox, rootfs } from "lanebox";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { defineSandbox, fs, rootfs } from "lanebox";
 
 const checkout = process.argv[2];
 if (checkout === undefined) throw new Error("usage: demo.mjs CHECKOUT");
@@ -43,6 +45,29 @@ async function work(vm) {
   show(`${right} of 50 right, ${(performance.now() - begun).toFixed(0)} ms`);
 }
 
+async function workInMounts(sandbox) {
+  const project = join(checkout, "examples/project");
+  rmSync(join(project, "out"), { recursive: true, force: true });
+  const task = fs.memory({ files: { "task.md": "Build the report, test it, and say what came out.\n" } });
+  const vm = await sandbox.boot({
+    cwd: "/workspace",
+    mounts: { "/workspace": fs.bind({ source: project, access: "rw" }), "/mnt/task": task },
+  });
+  try {
+    await run(vm, "grep -E 'workspace|task' /proc/mounts; cat /mnt/task/task.md");
+    await run(vm, "./build.sh && ./test.sh | tee /mnt/task/result.txt");
+    await task.writeFile("/second.md", "Once more, with one commit added.\n");
+    await run(vm, "cat /mnt/task/second.md; cp commits.csv out/more.csv; echo a7,C,900 >> out/more.csv; mv build.sh out/.kept; ln -s out/.kept build.sh; ls -l . out");
+    await run(vm, "rm build.sh && mv out/.kept build.sh; ls /mnt/task/../../etc/passwd; ln -s /etc/passwd out/leak && head -n 1 out/leak");
+  } finally {
+    await vm.close();
+  }
+  show("closed. What the host has now:");
+  show(execFileSync("git", ["-C", checkout, "status", "--short", "--ignored", "examples/project"], { encoding: "utf8" }));
+  show(`out/report.txt:\n${readFileSync(join(project, "out/report.txt"), "utf8")}`);
+  for (const { name } of await task.list("/")) show(`in memory, ${name}: ${await task.readFile(`/${name}`, "utf8")}`);
+}
+
 async function misbehave(vm) {
   title("what a hostile program gets: no network, a read-only root, limits, and an end");
   await run(vm, "ls /sys/class/net; curl -sS --max-time 5 https://example.com");
@@ -70,7 +95,9 @@ try {
 } finally {
   await vm.close();
 }
-title("closed; a second lane of the same definition");
+title("closed; a lane that works in a directory of this checkout, and in files that live in this program");
+await workInMounts(sandbox);
+title("closed; a lane for the hostile");
 const second = await sandbox.boot();
 try {
   await misbehave(second);

@@ -20,3 +20,22 @@ ensure_cargo_tool() {
   PATH=$root/bin:$PATH
   export PATH
 }
+
+readonly PJDFSTEST_VERSION=0.2.2
+
+# ensure_pjdfstest: prints the folder of the POSIX test suite, linked statically so that it runs in
+# any guest. Built once a user, into the cache.
+ensure_pjdfstest() {
+  local root=$LANEBOX_CACHE/tools/pjdfstest-$PJDFSTEST_VERSION staging
+  if [ ! -x "$root/bin/pjdfstest" ]; then
+    say "building pjdfstest $PJDFSTEST_VERSION (once)"
+    mkdir -p "$LANEBOX_CACHE/tools"
+    staging=$(mktemp -d "$LANEBOX_CACHE/tools/.staging.XXXXXX")
+    quietly "$LANEBOX_CACHE/log/pjdfstest.log" env CARGO_TARGET_DIR="$staging/target" \
+      RUSTFLAGS="-C target-feature=+crt-static" cargo install --locked --version "$PJDFSTEST_VERSION" \
+      --target "$(uname -m)-unknown-linux-gnu" --root "$staging/root" pjdfstest
+    publish_directory "$staging/root" "$root"
+    rm -rf "$staging"
+  fi
+  printf '%s\n' "$root/bin"
+}

@@ -11,12 +11,16 @@ import {
   IsolationKind,
 } from "./gen/lanebox/v1/sandbox_pb.js";
 import { Lane, type LaneOptions } from "./lane.js";
+import { planMounts } from "./mounts/boot-mounts.js";
+import type { ServedMount } from "./mounts/mount-server.js";
 import { checkBootOptions, type Definition } from "./options.js";
 
 /** What a boot needs, all checked. */
 export interface BootPlan {
   readonly helper: LaneOptions;
   readonly request: BootRequest;
+  /** The mounts that this program serves. */
+  readonly mounts: readonly Omit<ServedMount, "warn">[];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -26,10 +30,12 @@ const formats = { qcow2: DiskFormat.QCOW2, raw: DiskFormat.RAW };
 
 /** Checks the options of `boot` and finds the files. Starts nothing. */
 export function planBoot(definition: Definition, given: unknown): BootPlan {
-  const { signal, console, debugSocket, env, cwd, hostname } = checkBootOptions(given, "options");
+  const options = checkBootOptions(given, "options");
+  const { signal, console, debugSocket, env, cwd, hostname } = options;
   const { rootfs, resources, isolation } = definition;
   rootfs.requireFile();
   const { host, kernel, initramfs } = findHelper();
+  const mounts = planMounts(options.mounts);
   const request = create(BootRequestSchema, {
     minimumIsolation: minimums[isolation.minimum],
     engine: engines[isolation.engine],
@@ -46,8 +52,11 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     hostname,
     cwd,
     env,
+    mounts: mounts.map((mount) => mount.request),
   });
-  return { helper: { helperPath: host.path, console, debugSocket }, request, signal };
+  const helper = { helperPath: host.path, console, debugSocket };
+  const served = mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served]));
+  return { helper, request, mounts: served, signal };
 }
 
 /** Starts a helper and boots what was planned. When it rejects, nothing is left running. */
@@ -55,5 +64,5 @@ export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse]> {
   const { signal } = plan;
   if (signal?.aborted) throw new AbortError(signal);
   const lane = await Lane.start(plan.helper);
-  return [lane, await lane.boot(plan.request, signal)];
+  return [lane, await lane.boot(plan.request, signal, plan.mounts)];
 }

@@ -4,6 +4,7 @@ import * as http2 from "node:http2";
 import type { Socket } from "node:net";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 
@@ -11,7 +12,7 @@ import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 const STREAM_WINDOW = 1024 * 1024;
 /** Bytes that all streams together may have under way. */
 const CONNECTION_WINDOW = 8 * 1024 * 1024;
-/** Bytes of one message; the largest that the protocol has are pieces of output, 256 KiB. */
+/** Bytes of one message; the largest that the protocol has hold 1 MiB of a file. */
 const MESSAGE_MAX = 4 * 1024 * 1024;
 /** The authority that stands in requests; no name is looked up. */
 const AUTHORITY = "http://sandbox-host";
@@ -20,6 +21,7 @@ const AUTHORITY = "http://sandbox-host";
 export class Connection {
   readonly sandbox: Client<typeof SandboxService>;
   readonly process: Client<typeof ProcessService>;
+  readonly filesystem: Client<typeof FilesystemService>;
   /** Resolves when the connection is gone, for whatever reason; never rejects. */
   readonly lost: Promise<void>;
   readonly #session: http2.ClientHttp2Session;
@@ -53,6 +55,7 @@ export class Connection {
     });
     this.sandbox = createClient(SandboxService, transport);
     this.process = createClient(ProcessService, transport);
+    this.filesystem = createClient(FilesystemService, transport);
   }
 
   /** Whether no call can be made any more. */

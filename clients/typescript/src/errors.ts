@@ -18,6 +18,7 @@
  * | `command-not-executable` | the command exists and cannot be executed |
  * | `process-not-started` | a process could not be started for another reason: its directory, its user, no memory |
  * | `not-found` | what the call names does not exist (any more) |
+ * | `file-error` | a file operation failed; `errno` says how |
  * | `timeout` | a deadline passed |
  * | `limit-exceeded` | a documented limit was reached |
  * | `guest-protocol` | the guest broke the protocol; what it sent was refused |
@@ -36,6 +37,7 @@ export type SandboxErrorCode =
   | "command-not-executable"
   | "process-not-started"
   | "not-found"
+  | "file-error"
   | "timeout"
   | "limit-exceeded"
   | "guest-protocol"

@@ -27,6 +27,20 @@ export type ClosedReason =
   | "boot-failed"
   | "helper-exited";
 
+/**
+ * What went wrong at a mount.
+ *
+ * | problem | meaning |
+ * |---|---|
+ * | `deadline` | a call was not answered in time; the guest got EIO |
+ * | `wrong-answer` | a callback threw something else than a Linux error, or answered what cannot be; the guest got EIO, or what made sense |
+ * | `limit` | a limit refused something; told when it does so for the first time |
+ * | `detached` | the mount is not served any more; the guest gets EIO from now on |
+ * | `watch` | changes of the host cannot be followed, or not all of them |
+ * | `unknown` | something that this version does not know; the message tells it |
+ */
+export type MountProblem = "deadline" | "wrong-answer" | "limit" | "detached" | "watch" | "unknown";
+
 /** One event; `type` tells which. `at` is the host's time in milliseconds since the Unix epoch. */
 export type VmEvent = { readonly at: number } & (
   | {
@@ -42,6 +56,16 @@ export type VmEvent = { readonly at: number } & (
   | {
       /** Something that the owner should know and that ends nothing. */
       readonly type: "warning";
+      readonly message: string;
+    }
+  | {
+      /** Something went wrong at a mount. The guest got an error where the problem says so. */
+      readonly type: "mount-error";
+      /** Where it is mounted. */
+      readonly target: string;
+      readonly problem: MountProblem;
+      /** A path within the mount, when it was about one. It comes from the guest. */
+      readonly path?: string;
       readonly message: string;
     }
   | {

@@ -13,6 +13,7 @@ test("the package exports what api.md names and nothing else", () => {
     "network",
     "rootfs",
   ]);
+  assert.deepEqual(Object.keys(lanebox.fs), ["memory", "virtual", "fromPromises", "bind"]);
   assert.deepEqual(Object.keys(lanebox.rootfs), [
     "builtIn",
     "image",

@@ -2,9 +2,33 @@
 export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
-export type { ClosedReason, VmEvent, VmState } from "./events.js";
+export type { ClosedReason, MountProblem, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
+export type { MemoryFile, MemoryOptions } from "./memory/create.js";
+export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
+export type { MemoryEntry, MemorySizes, MemoryStat } from "./memory/stat.js";
+export type {
+  DirectoryEntry,
+  FileStat,
+  FileSystem,
+  FileSystemSizes,
+  FileTimes,
+  FileType,
+  OnChange,
+  ReadRequest,
+  RenameFlag,
+  WriteRequest,
+} from "./mounts/file-system.js";
+export type {
+  BindMount,
+  BindOptions,
+  Mount,
+  VirtualMount,
+  VirtualOptions,
+} from "./mounts/mount.js";
+export type { PathLike } from "./mounts/names.js";
+export type { FileSystemPromises, PromisesOptions } from "./mounts/promises.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
 export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";

@@ -15,6 +15,7 @@ import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
 import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
+import { MountServer, type ServedMount } from "./mounts/mount-server.js";
 import { deferred, within } from "./wait.js";
 import { type LaneEnd, Watch } from "./watch.js";
 
@@ -22,6 +23,8 @@ import { type LaneEnd, Watch } from "./watch.js";
 export const limits = {
   /** The whole boot. The helper's own limit is 60 s; this is for a helper that hangs. */
   bootMs: 75_000,
+  /** What the helper gets to take the mounts in, before the boot. */
+  attachMs: 10_000,
   /** The probe. */
   probeMs: 20_000,
   /** What a guest gets to stop in; then the helper kills it. */
@@ -57,6 +60,7 @@ export class Lane {
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #end: LaneEnd | undefined;
+  #mounts: MountServer[] = [];
   #booted = false;
 
   private constructor(helper: Helper, console: ConsoleCallback | undefined) {
@@ -79,12 +83,20 @@ export class Lane {
     return this.#call(() => this.#connection.sandbox.probe({}, { timeoutMs: limits.probeMs }));
   }
 
-  /** Brings the VM up. When that fails or is aborted, the helper is gone before this rejects. */
-  async boot(request: BootRequest, signal: AbortSignal | undefined): Promise<BootResponse> {
+  /**
+   * Brings the VM up, with mounts that are served from here. When that fails or is aborted, the
+   * helper is gone before this rejects.
+   */
+  async boot(
+    request: BootRequest,
+    signal: AbortSignal | undefined,
+    mounts: readonly Omit<ServedMount, "warn">[] = [],
+  ): Promise<BootResponse> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     const options = { timeoutMs: limits.bootMs, signal: call.signal };
     try {
+      await this.#serve(mounts, call.signal);
       const response = await this.#connection.sandbox.boot(request, options);
       signal?.throwIfAborted();
       this.#booted = true;
@@ -144,6 +156,29 @@ export class Lane {
     this.#helper.kill();
   }
 
+  /** Opens the streams of mounts and waits until the helper has taken all of them. */
+  async #serve(mounts: readonly Omit<ServedMount, "warn">[], signal: AbortSignal): Promise<void> {
+    if (mounts.length === 0) return;
+    signal.throwIfAborted();
+    const warn = (message: string) => this.events.warn(message);
+    const client = this.#connection.filesystem;
+    this.#mounts = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
+    const deaf = onAbort(signal, () => this.#endMounts());
+    try {
+      const attached = Promise.all(this.#mounts.map((mount) => mount.attached));
+      if (!(await within(attached, limits.attachMs))) {
+        throw new SandboxError("timeout", "The helper did not take the mounts in time");
+      }
+      await attached;
+    } finally {
+      deaf();
+    }
+  }
+
+  #endMounts(): void {
+    for (const mount of this.#mounts) mount.end();
+  }
+
   async #call<T>(make: () => Promise<T>): Promise<T> {
     this.#refuseWhenOver();
     try {
@@ -160,6 +195,7 @@ export class Lane {
 
   /** The error for the user. A connection that breaks is explained by how the helper ended. */
   async #explain(error: unknown): Promise<SandboxError> {
+    if (error instanceof SandboxError) return error;
     const detail = errorDetail(error);
     const known = detail && fromDetail(detail, this.#console.tail);
     if (known !== undefined && known.code !== "sandbox-exited") return known;
@@ -205,6 +241,7 @@ export class Lane {
   /** Runs once, when any part of the lane has ended: takes down the rest. */
   async #finish(): Promise<LaneEnd> {
     this.#ending.resolve();
+    this.#endMounts();
     this.#connection.finish();
     await within(Promise.all([this.#connection.lost, this.#watch.done]), limits.finishMs);
     this.#connection.destroy();

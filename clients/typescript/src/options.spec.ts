@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { planBoot } from "./boot.js";
-import { fs, network, rootfs, SandboxError } from "./index.js";
+import { network, rootfs, SandboxError } from "./index.js";
 import { checkDefinition } from "./options.js";
 import { FAKE_IMAGE, setUp } from "./testing/harness.js";
 
@@ -83,11 +83,7 @@ test("what later versions have is refused as not supported", () => {
   const definition = checkDefinition({ rootfs: root });
   const later: [() => unknown, RegExp][] = [
     [() => checkDefinition({ rootfs: root, network: {} }), /options\.network/],
-    [() => planBoot(definition, { mounts: { "/data": {} } }), /options\.mounts/],
     [() => network.policy(async () => undefined), /network\.policy/],
-    [() => fs.memory({}), /fs\.memory/],
-    [() => fs.virtual({}), /fs\.virtual/],
-    [() => fs.bind({}), /fs\.bind/],
     [() => rootfs.ephemeral({}), /rootfs\.ephemeral/],
     [() => rootfs.cow({}), /rootfs\.cow/],
     [() => rootfs.persistent({}), /rootfs\.persistent/],

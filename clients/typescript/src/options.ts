@@ -1,6 +1,8 @@
 // The options of defineSandbox and boot, and their checks.
 import type { ConsoleCallback } from "./console.js";
 import { notSupported } from "./errors.js";
+import { bootMounts } from "./mounts/boot-mounts.js";
+import type { Mount } from "./mounts/mount.js";
 import { type RootfsImage, rootfsImage } from "./rootfs.js";
 import {
   abortSignal,
@@ -10,7 +12,6 @@ import {
   environment,
   hostname,
   integer,
-  invalid,
   object,
   oneOf,
   optional,
@@ -52,8 +53,14 @@ export interface SandboxOptions {
 
 /** What one boot is given. */
 export interface BootOptions {
-  /** Not in this version: anything but `undefined` and `{}` is refused with `not-supported`. */
-  readonly mounts?: Readonly<Record<string, never>> | undefined;
+  /**
+   * What is mounted where: paths in the guest, absolute, in normal form and not `/`, and what
+   * `fs.memory`, `fs.virtual`, `fs.fromPromises` or `fs.bind` returned; 16 at most. Parents are
+   * mounted before what is in them, whatever their order here. A directory to mount on must be
+   * there, or in a place where it can be made: on a tmpfs such as /tmp, in another mount, on a
+   * writable root.
+   */
+  readonly mounts?: Readonly<Record<string, Mount>> | undefined;
   /** Working directory of processes that name none: absolute, in normal form; must exist in the guest. Default: `/`. */
   readonly cwd?: string | undefined;
   /** Name of the guest: RFC 1123 labels, 64 characters at most. Default: `sandbox`. */
@@ -102,14 +109,6 @@ function later(what: string): Check<undefined> {
   };
 }
 
-const noMounts: Check<undefined> = (value, path) => {
-  if (value === undefined) return undefined;
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw invalid(path, "an object", value);
-  if (Object.keys(value).length > 0) throw notSupported(`${path} (mounts)`);
-  return undefined;
-};
-
 const sandboxOptions = object({
   rootfs: rootfsImage,
   resources: object({
@@ -125,7 +124,7 @@ const sandboxOptions = object({
 
 /** The check of the options of `boot`. */
 export const checkBootOptions = object({
-  mounts: noMounts,
+  mounts: bootMounts,
   cwd: withDefault(absolutePath, "/"),
   hostname: withDefault(hostname, "sandbox"),
   env: withDefault(environment, {}),

@@ -4,7 +4,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { helperPackageName } from "./artifacts.js";
-import { SandboxError, type VmEvent } from "./index.js";
+import { fs, SandboxError, type VmEvent } from "./index.js";
 import { limits } from "./lane.js";
 import type { Scenario } from "./testing/fake-helper.js";
 import { type Setup, setUp } from "./testing/harness.js";
@@ -309,4 +309,80 @@ test("handles that nobody awaits cause no unhandled rejection", async () => {
   void vm.exec("echo");
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.deepEqual(unhandled, []);
+});
+
+test("mounts are attached before the boot, served while the VM runs, and let go at its end", async () => {
+  const { sandbox, notes, noted } = given();
+  const memory = fs.memory({ files: { hello: "hello" } });
+  const vm = await sandbox.boot({ mounts: { "/b": memory, "/a": fs.virtual(memory) } });
+  await noted("answer hello");
+  const lines = notes().filter((line) => /^(attach|mount|boot) /.test(line));
+  assert.deepEqual(lines.slice(0, 2).sort(), ["attach mount-0 128", "attach mount-1 128"]);
+  assert.match(lines[2] ?? "", /^boot /);
+  assert.deepEqual(lines.slice(3), ["mount /b callbacks rw", "mount /a callbacks rw"]);
+  const events = vm.events();
+  for await (const event of events) {
+    if (event.type !== "mount-error") continue;
+    const { at: _, ...rest } = event;
+    assert.deepEqual(rest, {
+      type: "mount-error",
+      target: "/b",
+      problem: "wrong-answer",
+      path: "/hello",
+      message: "It said no",
+    });
+    break;
+  }
+  await vm.close();
+  assert.equal(await memory.readFile("/hello", "utf8"), "hello");
+  const again = await sandbox.boot({ mounts: { "/c": memory } });
+  await again.close();
+});
+
+test("a hung callback does not hold back close", async () => {
+  const { sandbox, noted } = given();
+  let asked: () => void = () => undefined;
+  const wasAsked = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  let aborted = false;
+  const hung = fs.virtual({
+    stat: () => new Promise(() => undefined),
+    list: () => new Promise(() => undefined),
+    read: ({ signal }) => {
+      signal?.addEventListener("abort", () => {
+        aborted = true;
+      });
+      asked();
+      return new Promise(() => undefined);
+    },
+  });
+  const vm = await sandbox.boot({ mounts: { "/hung": hung } });
+  await noted("mount /hung callbacks rw");
+  await wasAsked;
+  await vm.close();
+  assert.deepEqual(await vm.closed, { reason: "closed" });
+  assert.equal(aborted, true);
+});
+
+test("a helper that does not take a mount fails the boot, and nothing is left", async () => {
+  given({ mounts: "refuse" });
+  const mounts = { "/m": fs.memory() };
+  const refused = await rejection(setup.sandbox.boot({ mounts }));
+  assert.equal(refused.code, "limit-exceeded");
+  assert.match(refused.message, /Too many mounts/);
+  setup.remove();
+  given({ mounts: "hang" });
+  limits.attachMs = 50;
+  assert.equal((await rejection(setup.sandbox.boot({ mounts }))).code, "timeout");
+  assert(!setup.notes().some((line) => line.startsWith("boot ")));
+});
+
+test("a boot that is aborted while mounts are attached leaves nothing", async () => {
+  const { sandbox, noted } = given({ mounts: "hang" });
+  const control = new AbortController();
+  const boot = rejection(sandbox.boot({ mounts: { "/m": fs.memory() }, signal: control.signal }));
+  await noted("attach mount-0 128");
+  control.abort();
+  assert.equal((await boot).name, "AbortError");
 });

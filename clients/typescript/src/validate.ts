@@ -70,6 +70,12 @@ export function integer(min: number, max: number): Check<number> {
   };
 }
 
+/** True or false. */
+export const boolean: Check<boolean> = (value, path) => {
+  if (typeof value !== "boolean") throw invalid(path, "true or false", value);
+  return value;
+};
+
 /** One of a few strings. */
 export function oneOf<const T extends string>(...values: readonly T[]): Check<T> {
   return (value, path) => {

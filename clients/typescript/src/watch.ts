@@ -4,7 +4,8 @@ import { ConnectError } from "@connectrpc/connect";
 import type { Connection } from "./connection.js";
 import type { GuestConsole } from "./console.js";
 import { kebab } from "./error-mapping.js";
-import type { ClosedReason, EventHub, VmState } from "./events.js";
+import type { ClosedReason, EventHub, MountProblem, VmState } from "./events.js";
+import { type MountEvent, MountProblem as WireProblem } from "./gen/lanebox/v1/mount_pb.js";
 import { type Exited, ExitReason, State, type WatchResponse } from "./gen/lanebox/v1/sandbox_pb.js";
 
 /** How a lane ended. */
@@ -73,6 +74,9 @@ export class Watch {
       case "warning":
         this.#events.emit({ type: "warning", message: event.value.message, at });
         break;
+      case "mount":
+        this.#events.emit({ type: "mount-error", at, ...mountError(event.value) });
+        break;
       case "exited":
         this.noteExited(event.value);
         break;
@@ -93,6 +97,16 @@ function vmState(state: State): VmState | undefined {
     default:
       return undefined; // idle is before the boot, and what a newer helper knows is not shown
   }
+}
+
+function mountError({ target, problem, path, message }: MountEvent) {
+  const isKnown = problem !== WireProblem.UNSPECIFIED && WireProblem[problem] !== undefined;
+  return {
+    target,
+    problem: (isKnown ? kebab(WireProblem, problem) : "unknown") as MountProblem,
+    ...(path === "" ? {} : { path }),
+    message,
+  };
 }
 
 function laneEnd(exited: Exited): LaneEnd {

@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         initramfs: File::open(initramfs)?,
         control_port: "lanebox.control".to_owned(),
         disks: Vec::new(),
+        filesystems: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -59,6 +59,14 @@ pub enum StartError {
         /// What is wrong.
         source: virtio::DeviceError,
     },
+    /// A device could not be served.
+    #[error("The filesystem {tag:?} cannot be served")]
+    Filesystem {
+        /// `FilesystemSpec::tag`.
+        tag: String,
+        /// What is wrong.
+        source: virtio::DeviceError,
+    },
     /// The engine's program could not be started.
     #[error("Cannot start {program}")]
     Spawn {

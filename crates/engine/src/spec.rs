@@ -1,9 +1,12 @@
 //! What a machine is to be: the engine-neutral description, checked once.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
 
 use blockcow::Disk;
+use vfs::fuse::Serve;
 
 use crate::error::SpecError;
 
@@ -26,6 +29,8 @@ pub struct VmSpec {
     /// Block devices, in the order the guest names them: /dev/vda, /dev/vdb, … At most
     /// [`VmSpec::MAX_DISKS`].
     pub disks: Vec<DiskSpec>,
+    /// Filesystems that the guest can mount, at most [`VmSpec::MAX_FILESYSTEMS`].
+    pub filesystems: Vec<FilesystemSpec>,
 }
 
 /// One block device.
@@ -38,6 +43,21 @@ pub struct DiskSpec {
     pub disk: Arc<Disk>,
 }
 
+/// One filesystem.
+pub struct FilesystemSpec {
+    /// What the guest mounts it by (`mount -t virtiofs TAG DIR`): 1 to 36 letters, digits, dots,
+    /// dashes and underscores (virtio 1.2, 5.11.4: 36 bytes), another one for each.
+    pub tag: String,
+    /// What answers its requests. It is reset whenever the guest begins anew.
+    pub server: Arc<dyn Serve>,
+}
+
+impl fmt::Debug for FilesystemSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilesystemSpec").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
 impl VmSpec {
     /// Most virtual processors: what our kernel is built for (`CONFIG_NR_CPUS`).
     pub const MAX_CPUS: u32 = 64;
@@ -47,21 +67,35 @@ impl VmSpec {
     pub const MAX_MEMORY_MIB: u32 = 1024 * 1024 - 1024;
     /// Most disks: what the virtio-mmio slots of a microvm leave beside the other devices.
     pub const MAX_DISKS: usize = 4;
+    /// Most filesystems, likewise.
+    pub const MAX_FILESYSTEMS: usize = 16;
 
     /// Everything that can be said without looking at the host.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
         in_range("cpus", self.cpus, 1, Self::MAX_CPUS)?;
         in_range("memory_mib", self.memory_mib, Self::MIN_MEMORY_MIB, Self::MAX_MEMORY_MIB)?;
         plain_name("control_port", &self.control_port, 64)?;
-        if self.disks.len() > Self::MAX_DISKS {
-            return Err(SpecError {
-                option: "disks",
-                value: format!("a list of {}", self.disks.len()),
-                reason: format!("at most {} are possible", Self::MAX_DISKS),
-            });
-        }
-        self.disks.iter().try_for_each(|disk| plain_name("disks.serial", &disk.serial, 20))
+        no_more("disks", self.disks.len(), Self::MAX_DISKS)?;
+        self.disks.iter().try_for_each(|disk| plain_name("disks.serial", &disk.serial, 20))?;
+        no_more("filesystems", self.filesystems.len(), Self::MAX_FILESYSTEMS)?;
+        let mut tags = HashSet::new();
+        self.filesystems.iter().try_for_each(|FilesystemSpec { tag, .. }| {
+            plain_name("filesystems.tag", tag, 36)?;
+            if tags.insert(tag) {
+                return Ok(());
+            }
+            let reason = "another filesystem has it too".to_owned();
+            Err(SpecError { option: "filesystems.tag", value: format!("{tag:?}"), reason })
+        })
     }
+}
+
+fn no_more(option: &'static str, length: usize, most: usize) -> Result<(), SpecError> {
+    if length <= most {
+        return Ok(());
+    }
+    let reason = format!("at most {most} are possible");
+    Err(SpecError { option, value: format!("a list of {length}"), reason })
 }
 
 fn in_range(option: &'static str, value: u32, low: u32, high: u32) -> Result<(), SpecError> {

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, SockType, SockaddrLike, SockaddrStorage, getpeername, getsockname, getsockopt,
@@ -63,6 +63,9 @@ pub fn begin() -> Result<UnixStream, ConfineError> {
     }
     die_with_parent()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(system("forbid core dumps"))?;
+    // Directories of the host are held open by descriptor.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(system("ask for limits"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(system("raise the limit of files"))?;
     prctl::set_no_new_privs().map_err(system("give up new privileges"))?;
     prctl::set_dumpable(false).map_err(system("forbid being traced"))?;
     sys::retain_environment(|name| {

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod lane;
 pub mod limits;
 pub mod logging;
+pub mod mount;
 pub mod relay;
 pub mod request;
 pub mod server;

@@ -30,6 +30,9 @@ const MIB: u32 = 1024 * KIB;
 pub const MAX_RUNS: u32 = 1024;
 /// `SandboxService.Watch` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
 pub const MAX_WATCHERS: u32 = 64;
+/// Filesystems beside the root (lanebox/v1/sandbox.proto), and `ServeFilesystem` calls that wait for
+/// Boot; one more is `LIMIT_EXCEEDED`.
+pub const MAX_MOUNTS: usize = engine::VmSpec::MAX_FILESYSTEMS;
 /// Connections to the debug socket at once; one more is closed.
 pub const MAX_DEBUG_CONNECTIONS: usize = 8;
 
@@ -52,6 +55,36 @@ pub const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 pub const STDIN_MESSAGE_BYTES: usize = MIB as usize;
 /// Largest `stdout` or `stderr` message (lanebox/v1/process.proto).
 pub const OUTPUT_MESSAGE_BYTES: usize = 256 * KIB as usize;
+
+/// Largest message of `ServeFilesystem`: 1 MiB of data or of entries, and its framing.
+pub const FILESYSTEM_MESSAGE_BYTES: usize = MIB as usize + 64 * KIB as usize;
+/// Most credits of `AttachFilesystem` (lanebox/v1/filesystem.proto).
+pub const MAX_CREDITS: u16 = 1024;
+/// Bytes of writes to one callback mount that are not answered yet; further ones wait.
+pub const FILESYSTEM_WRITE_BYTES: u32 = 64 * MIB;
+/// Entries of one directory that a callback may list.
+pub const FILESYSTEM_ENTRIES: usize = 1 << 18;
+/// Entries of lists of one stream that have come in part; a list beyond it is a wrong answer.
+pub const FILESYSTEM_GATHERED: usize = 1 << 20;
+/// Paths in one message of changes, both of the client and to the guest; and changes of one mount
+/// that wait for the guest.
+pub const FILESYSTEM_CHANGES: usize = 1024;
+/// File requests of one mount in work at a time; further ones wait.
+pub const FILESYSTEM_REQUESTS: usize = 256;
+/// Time for a callback, when the VM is closing.
+pub const FILESYSTEM_CLOSING: Duration = Duration::from_millis(300);
+/// Changes are gathered for this long before the guest is told.
+pub const GATHER_CHANGES: Duration = Duration::from_millis(20);
+/// Time for the guest to announce changes to its watchers.
+pub const GUEST_ANNOUNCE: Duration = Duration::from_secs(30);
+/// Time for a callback when the mount names none (lanebox/v1/mount.proto).
+pub const CALLBACK_DEFAULT: Duration = Duration::from_secs(30);
+/// Longest time that a guest may believe a callback's answer (lanebox/v1/mount.proto).
+pub const CALLBACK_CACHE_MAX_MS: u32 = 60_000;
+/// Bytes of an open file that has lost its last name: when the mount does not say, and at most.
+pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
+/// Masked paths of one bind mount.
+pub const MAX_MASKS: usize = 1024;
 
 /// Streams that are open towards the guest at once: each `Run`, and the calls beside them.
 pub const GUEST_STREAMS: u32 = MAX_RUNS + 64;
@@ -130,5 +163,6 @@ pub const MAX_ARGS: usize = 65_536;
 /// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
-const _: () = assert!(CLIENT_STREAMS > MAX_RUNS + MAX_WATCHERS);
+const _: () =
+    assert!(CLIENT_STREAMS as usize > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS);
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

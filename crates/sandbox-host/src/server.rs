@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -17,9 +18,9 @@ use crate::debug::DebugSocket;
 use crate::lane::{Engine, Lane};
 use crate::limits::{
     CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
-    CLIENT_STREAMS, LANE_END,
+    CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, Processes, Sandbox};
+use crate::service::{Access, Filesystems, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -86,6 +87,10 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let processes = ProcessServiceServer::new(Processes::new(lane.clone()))
         .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let filesystems = (access == Access::Owner).then(|| {
+        FilesystemServiceServer::new(Filesystems::new(lane.clone()))
+            .max_decoding_message_size(FILESYSTEM_MESSAGE_BYTES)
+    });
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -94,6 +99,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .http2_keepalive_interval(None)
         .add_service(sandbox)
         .add_service(processes)
+        .add_optional_service(filesystems)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {

@@ -77,6 +77,9 @@ pub(crate) enum Error {
         /// The process.
         pid: i32,
     },
+    /// Changes could not be announced within [`crate::limits::CHANGES_DEADLINE`].
+    #[error("The changes could not be announced within {} s", crate::limits::CHANGES_DEADLINE.as_secs())]
+    AnnounceTimeout,
     /// The process has ended, or never was one of ours.
     #[error("No process {pid} is running")]
     NoSuchProcess {
@@ -108,9 +111,10 @@ impl Error {
             Self::CommandNotFound { .. } => ErrorCode::CommandNotFound,
             Self::CommandNotExecutable { .. } => ErrorCode::CommandNotExecutable,
             Self::NotStarted { .. } => ErrorCode::ProcessNotStarted,
-            Self::ExecTimeout { .. } | Self::StartTimeout | Self::Unkillable { .. } => {
-                ErrorCode::Timeout
-            }
+            Self::ExecTimeout { .. }
+            | Self::StartTimeout
+            | Self::AnnounceTimeout
+            | Self::Unkillable { .. } => ErrorCode::Timeout,
             Self::NoSuchProcess { .. } => ErrorCode::NotFound,
             Self::System { .. } | Self::Defect => ErrorCode::Internal,
         }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use protocol::guest::v1::guest_service_server::GuestService;
 use protocol::guest::v1::{
-    ConfigureRequest, ConfigureResponse, Configured, SetClockRequest, SetClockResponse,
-    ShutdownRequest, ShutdownResponse, StepStarted, configure_response,
+    AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
+    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
+    configure_response,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::announce;
 use crate::boot::Step;
 use crate::boot::configure::{self, Announce, set_clock};
 use crate::boot::settings::{Settings, timespec};
@@ -53,7 +55,8 @@ impl GuestService for Guest {
         // A task of its own: a host that drops the call does not stop it half way.
         tokio::spawn(async move {
             let mut announcer = Announcer { steps, written: machine.written.clone() };
-            let result = configure::run(settings, clock, &mut announcer).await;
+            let result =
+                configure::run(settings, clock, &machine.filesystems, &mut announcer).await;
             let (lane, answer) = match result {
                 Ok(lane) => (Some(lane), kernel_release().map(configured)),
                 Err(error) => (None, Err(error)),
@@ -75,6 +78,15 @@ impl GuestService for Guest {
             errno: failure.errno().unwrap_or(nix::errno::Errno::EINVAL),
         })?;
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn announce_changes(
+        &self,
+        request: Request<AnnounceChangesRequest>,
+    ) -> Result<Response<AnnounceChangesResponse>, Status> {
+        self.machine.lane()?;
+        announce::run(&self.machine, request.into_inner()).await?;
+        Ok(Response::new(AnnounceChangesResponse {}))
     }
 
     async fn shutdown(

@@ -82,6 +82,13 @@ pub(crate) const MAX_OPEN_FILES: u64 = 1_048_576;
 /// … and that it starts with: what select(2) can do.
 pub(crate) const OPEN_FILES: u64 = 1024;
 
+// -- Files ----------------------------------------------------------------------------------------
+
+/// Paths of one `AnnounceChanges` (lanebox.guest.v1.AnnounceChangesRequest).
+pub(crate) const MAX_CHANGES: usize = 1024;
+/// Announcing may take this long, and waiting for one's turn as long again.
+pub(crate) const CHANGES_DEADLINE: Duration = Duration::from_secs(10);
+
 // -- Shutdown -------------------------------------------------------------------------------------
 
 /// Longest time between SIGTERM and SIGKILL that a host can ask for.

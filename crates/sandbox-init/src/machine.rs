@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::boot::cgroup::Workload;
 use crate::channel::Written;
 use crate::error::Error;
+use crate::filesystems::Filesystems;
 use crate::limits::MAX_RUNS;
 use crate::process::children::Children;
 
@@ -52,6 +53,10 @@ pub(crate) struct Machine {
     pub(crate) runs: Arc<Semaphore>,
     /// What has left for the host.
     pub(crate) written: Written,
+    /// What the host serves and is mounted.
+    pub(crate) filesystems: Filesystems,
+    /// One permit: changes are announced by one helper at a time.
+    pub(crate) announcing: Arc<Semaphore>,
     /// The answer to `Shutdown` is on its way: reset.
     pub(crate) finished: Notify,
 }
@@ -64,6 +69,8 @@ impl Machine {
             children: Arc::default(),
             runs: Arc::new(Semaphore::new(MAX_RUNS)),
             written,
+            filesystems: Filesystems::default(),
+            announcing: Arc::new(Semaphore::new(1)),
             finished: Notify::new(),
         }
     }

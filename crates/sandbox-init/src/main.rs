@@ -24,10 +24,12 @@
     )
 )]
 
+mod announce;
 mod boot;
 mod channel;
 mod console;
 mod error;
+mod filesystems;
 mod guest;
 mod limits;
 mod machine;

@@ -2,30 +2,35 @@
 //!
 //! ```text
 //! SIGTERM to everything ─► grace ─► cgroup.kill, SIGKILL to everything ─► nobody left
-//!   ─► a helper process: sync, unmount in reverse order, root read-only ─► problems
+//!   ─► a helper process: sync and unmount in reverse order, root read-only ─► problems
+//!   ─► beside it one for each filesystem of the host: sync
 //! ```
-//! The helper is a process because each of these calls can wait for ever, for a filesystem whose
-//! server does not answer; PID 1 waits for [`UNMOUNT_DEADLINE`].
+//! The helpers are processes because each of these calls can wait for ever, for a filesystem whose
+//! server does not answer; PID 1 waits for [`UNMOUNT_DEADLINE`]. What the host serves is taken out
+//! of the way first and synced by itself, so that a host that hangs cannot spoil the root; and never
+//! sync(2), which waits for all filesystems.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc::{SIGCONT, SIGKILL, SIGTERM};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::unistd::{pipe2, sync};
+use nix::sys::stat::Mode;
+use nix::unistd::pipe2;
 use tokio::io::Interest;
 use tokio::time::{sleep, timeout};
 
 use crate::boot::cgroup;
+use crate::filesystems::Filesystem;
 use crate::limits::{EMPTY_DEADLINE, LOOK_AGAIN, MAX_PROBLEM, MAX_PROBLEMS, UNMOUNT_DEADLINE};
 use crate::machine::Machine;
 use crate::process::children::Kind;
 use crate::sys::signal::{Target, send};
 use crate::sys::spawn::spawn;
-use crate::sys::wait::have_children;
+use crate::sys::wait::{Exit, have_children};
 use crate::sys::watch::watch;
 
 /// Mounts that hold nothing to lose and that we (and the helper) use.
@@ -38,13 +43,29 @@ pub(crate) async fn run(machine: &Machine, grace: Duration) -> Vec<String> {
     if !end_processes(machine, grace).await {
         problems.push("some processes have not ended after SIGKILL".to_owned());
     }
-    match timeout(UNMOUNT_DEADLINE, unmount(machine)).await {
+    let served = machine.filesystems.all();
+    let syncs = served.iter().map(|filesystem| {
+        let sync = timeout(UNMOUNT_DEADLINE, sync(machine, filesystem));
+        async move { (filesystem.target.as_str(), sync.await) }
+    });
+    let unmounting = timeout(UNMOUNT_DEADLINE, unmount(machine));
+    let (unmounted, synced) = tokio::join!(unmounting, futures::future::join_all(syncs));
+    match unmounted {
         Ok(Ok(found)) => problems.extend(found),
         Ok(Err(errno)) => problems.push(format!("unmounting was not possible: {}", errno.desc())),
-        Err(_) => problems.push(format!(
-            "syncing and unmounting took longer than {} s",
-            UNMOUNT_DEADLINE.as_secs()
-        )),
+        Err(_) => {
+            problems.push(format!("unmounting took longer than {} s", UNMOUNT_DEADLINE.as_secs()))
+        }
+    }
+    for (target, result) in synced {
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(errno)) => problems.push(format!("{target}: syncing: {}", errno.desc())),
+            Err(_) => {
+                let seconds = UNMOUNT_DEADLINE.as_secs();
+                problems.push(format!("{target}: syncing took longer than {seconds} s"));
+            }
+        }
     }
     problems.truncate(MAX_PROBLEMS);
     problems
@@ -85,6 +106,16 @@ async fn alone_within(machine: &Machine, limit: Duration) -> bool {
     }
 }
 
+/// Syncs a filesystem of the host, in a helper.
+async fn sync(machine: &Machine, filesystem: &Filesystem) -> nix::Result<()> {
+    let pid = spawn(None, || filesystem.sync().err().map_or(0, |errno| errno.raw_os_error()))?;
+    match machine.children.register(pid, Kind::Helper).await {
+        Ok(Exit::Code(0)) => Ok(()),
+        Ok(Exit::Code(errno)) => Err(Errno::from_raw(errno)),
+        _ => Err(Errno::EIO),
+    }
+}
+
 /// Runs the helper and reads its problems: one a line.
 async fn unmount(machine: &Machine) -> nix::Result<Vec<String>> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -120,7 +151,6 @@ async fn read_to_end(pipe: OwnedFd) -> nix::Result<String> {
 /// In the helper: everything that may wait.
 fn unmount_all() -> Vec<String> {
     let mut problems = Problems::default();
-    sync();
     let mounts = match fs::read_to_string("/proc/self/mountinfo") {
         Ok(text) => parse(&text),
         Err(error) => {
@@ -128,11 +158,22 @@ fn unmount_all() -> Vec<String> {
             Vec::new()
         }
     };
+    let served: Vec<&str> =
+        mounts.iter().filter(|mount| mount.served).map(|mount| mount.target.as_str()).collect();
+    // With all that is mounted in them.
+    for target in served.iter().rev().filter(|target| !is_inside(target, &served)) {
+        let flags = MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH;
+        if let Err(errno) = umount2(*target, flags) {
+            problems.add(target, errno.desc());
+        }
+    }
     for mount in mounts.iter().rev() {
-        if mount.target == "/" || KEPT.contains(&mount.target.as_str()) {
+        let target = mount.target.as_str();
+        let gone = mount.served || is_inside(target, &served);
+        if gone || target == "/" || KEPT.contains(&target) {
             continue;
         }
-        let target = mount.target.as_str();
+        sync_at(target);
         if let Err(errno) = umount2(target, MntFlags::UMOUNT_NOFOLLOW) {
             problems.add(target, errno.desc());
             // Out of the way of what it is mounted on.
@@ -145,9 +186,23 @@ fn unmount_all() -> Vec<String> {
         if let Err(errno) = mount(None::<&str>, "/", None::<&str>, flags, None::<&str>) {
             problems.add("/", errno.desc());
         }
-        sync();
+        sync_at("/");
     }
     problems.0
+}
+
+fn is_inside(target: &str, mounts: &[&str]) -> bool {
+    mounts
+        .iter()
+        .any(|mount| target.strip_prefix(mount).is_some_and(|below| below.starts_with('/')))
+}
+
+/// One filesystem. What cannot be synced cannot be unmounted either, which is told.
+fn sync_at(target: &str) {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    if let Ok(root) = open(target, flags, Mode::empty()) {
+        let _ = rustix::fs::syncfs(root);
+    }
 }
 
 /// At most [`MAX_PROBLEMS`] lines of at most [`MAX_PROBLEM`] bytes, so that they fit in a pipe.
@@ -168,6 +223,8 @@ impl Problems {
 struct Mounted {
     target: String,
     writable: bool,
+    /// By the host, over virtio-fs.
+    served: bool,
 }
 
 /// The lines of /proc/self/mountinfo (proc(5)), in the order of mounting.
@@ -177,7 +234,8 @@ fn parse(text: &str) -> Vec<Mounted> {
             let mut fields = line.split(' ');
             let target = unescape(fields.nth(4)?);
             let writable = fields.next()?.split(',').any(|option| option == "rw");
-            Some(Mounted { target, writable })
+            let served = line.contains(" - virtiofs ");
+            Some(Mounted { target, writable, served })
         })
         .collect()
 }
@@ -196,12 +254,20 @@ mod tests {
     #[test]
     fn mounts_are_read_with_their_odd_names() {
         let text = "22 1 254:0 / / ro,relatime shared:1 - ext4 /dev/vda ro\n\
-            30 22 0:25 / /tmp/a\\040b\\134c rw,nosuid shared:2 - tmpfs tmpfs rw\nbroken\n";
+            30 22 0:25 / /tmp/a\\040b\\134c rw,nosuid shared:2 - tmpfs tmpfs rw\nbroken\n\
+            31 22 0:26 / /work rw,nodev shared:3 - virtiofs mount0 rw\n";
         let expected = vec![
-            Mounted { target: "/".into(), writable: false },
-            Mounted { target: "/tmp/a b\\c".into(), writable: true },
+            Mounted { target: "/".into(), writable: false, served: false },
+            Mounted { target: "/tmp/a b\\c".into(), writable: true, served: false },
+            Mounted { target: "/work".into(), writable: true, served: true },
         ];
         assert_eq!(parse(text), expected);
+    }
+
+    #[test]
+    fn what_is_inside_of_a_mount_is_told_from_what_is_named_alike() {
+        assert!(is_inside("/a/b", &["/x", "/a"]));
+        assert!(!is_inside("/a", &["/a"]) && !is_inside("/ab", &["/a"]));
     }
 
     #[test]

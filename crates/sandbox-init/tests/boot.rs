@@ -7,7 +7,7 @@ use std::process::Command;
 
 use futures::stream;
 use protocol::ErrorCode;
-use protocol::guest::v1::SetClockRequest;
+use protocol::guest::v1::{Mount, SetClockRequest};
 use protocol::v1::{RunRequest, run_request};
 use support::{Vm, request, sh};
 use tokio::task::JoinSet;
@@ -90,7 +90,7 @@ async fn steps_are_announced_in_order_and_configure_works_once() {
     assert_eq!(code(&refused), ErrorCode::InvalidArgument);
     let steps = vm.configure(request(true)).await.unwrap();
     let expected = "clock mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
-        hosts loopback limits working-directory";
+        hosts loopback limits mounts working-directory";
     assert_eq!(steps.join(" "), expected);
     let again = vm.configure(request(true)).await.unwrap_err();
     assert_eq!(code(&again), ErrorCode::InvalidArgument);
@@ -107,7 +107,18 @@ async fn failed_step_is_named_with_its_errno() {
     no_disk.root.as_mut().unwrap().device = "/dev/vdz".into();
     let mut wrong_type = request(true);
     wrong_type.root.as_mut().unwrap().r#type = "squashfs".into();
+    let at = |target: &str| {
+        let mut wrong = request(true);
+        let (tag, target) = ("mount0".into(), target.into());
+        wrong.mounts = vec![Mount { tag, target, ..Mount::default() }];
+        wrong
+    };
     for (wrong, step, errno, named) in [
+        (at("/no/such"), "mounts", "EROFS", "/no is not there"),
+        (at("/etc/passwd"), "mounts", "ENOTDIR", "/etc/passwd"),
+        (at("/etc/passwd/in"), "mounts", "ENOTDIR", "/etc/passwd"),
+        // The directory can be made, but no device has the tag.
+        (at("/tmp/in/here"), "mounts", "EINVAL", "/tmp/in/here"),
         (no_cwd, "working-directory", "ENOENT", "/no/such/folder"),
         (file_cwd, "working-directory", "ENOTDIR", "/etc/passwd"),
         (no_disk, "mount-root", "ENOENT", "/dev/vdz"),

@@ -31,6 +31,12 @@ pub enum Event {
         /// How many there may be.
         limit: usize,
     },
+    /// Changes on the host side cannot be followed, or not all of them; reported once for each
+    /// reason.
+    Watch {
+        /// Why, and which.
+        problem: String,
+    },
     /// Something below this path changed on the host side.
     Changed {
         /// What.
@@ -54,7 +60,8 @@ impl Observer {
         Self::new(|event| tracing::warn!(?event, "mount"))
     }
 
-    pub(crate) fn report(&self, event: Event) {
+    /// Tells one thing.
+    pub fn report(&self, event: Event) {
         (self.0)(event);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Largest ring the front end may ask for (virtio 1.2, 2.6 allows 32,768; QEMU's limit is this).
 pub const MAX_RING_SIZE: u16 = 1024;
 
-/// Most queues of a device.
+/// Most queues of a device; a filesystem has one more, of high priority.
 pub const MAX_QUEUES: u16 = 16;
 
 /// Data segments of a request that a driver is told to stay within: with header and status, a
@@ -28,6 +28,10 @@ pub const BATCH: usize = 128;
 /// After this time a request is answered with an error.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a filesystem's ring that is stopped waits for the requests under way: QEMU, and with it
+/// the whole guest, stands still meanwhile.
+pub const FILESYSTEM_STOP_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Memory regions of a guest (QEMU sends at most 8).
 pub const MAX_MEMORY_REGIONS: usize = 16;
 
@@ -39,3 +43,7 @@ pub const MAX_BLOCKING_THREADS: usize = 4;
 
 /// Idle threads end after this time.
 pub const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// How long the end of a device waits for its idle threads, which takes them no time, and so for
+/// one that hangs in the host's kernel, which is left behind then.
+pub const BLOCKING_THREAD_END: Duration = Duration::from_millis(500);

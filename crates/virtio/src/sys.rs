@@ -1,17 +1,23 @@
-//! Reading from a file straight into a guest's memory, and waiting for a file.
+//! Reading from a file straight into a guest's memory, handing pieces of it on, and waiting for a
+//! file.
 #![allow(
     unsafe_code,
-    reason = "vm-memory has no read that takes an offset and flags; tokio's registration of a \
-              descriptor rests on a promise"
+    reason = "vm-memory has no read that takes an offset and flags; vfs reaches guest memory by raw \
+              pointers; tokio's registration of a descriptor rests on a promise"
 )]
 
+use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use vm_memory::VolatileSlice;
+use vfs::{Readable, Writable};
+use vm_memory::{GuestMemoryBackend, VolatileSlice};
+
+use crate::memory::{Memory, Segment};
 
 /// Fills the slices, one after the other, with what of the file is in the page cache. Never waits
 /// for a device; 0 when nothing is there, or the file system cannot tell.
@@ -55,4 +61,35 @@ pub(crate) fn await_readable(file: File) -> io::Result<AsyncFd<File>> {
     // never taken out of, or exchanged in, the `AsyncFd`.
     let registered = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) };
     registered.map_err(io::Error::from)
+}
+
+/// Pieces of a guest's memory for [`vfs`] to read from and to write to. `None` when one of them is
+/// not there.
+pub(crate) fn buffers(
+    memory: &Memory,
+    readable: &[Segment],
+    writable: &[Segment],
+) -> Option<(Readable, Writable)> {
+    let readable = mapped(memory, readable)?;
+    let writable = mapped(memory, writable)?;
+    let owner: Arc<dyn Any + Send + Sync> = Arc::new(memory.clone());
+    // SAFETY: `mapped` names bytes of mappings that `owner` keeps and that allow reading and
+    // writing; the file behind them is sealed against shrinking, so touching them is no fault. No
+    // Rust reference is ever made to guest memory: vm-memory too uses raw pointers only.
+    let bytes = unsafe { Readable::from_raw(readable, Arc::clone(&owner)) };
+    // SAFETY: as above. Both may name the same bytes, which neither makes a reference to.
+    let reply = unsafe { Writable::from_raw(writable, owner) };
+    Some((bytes, reply))
+}
+
+/// Where segments lie in this process; one that crosses from a region into the next is two pieces.
+fn mapped(memory: &Memory, segments: &[Segment]) -> Option<Vec<vfs::Segment>> {
+    let mut pieces = Vec::with_capacity(segments.len());
+    for segment in segments {
+        for slice in memory.get_slices(segment.address, segment.length as usize) {
+            let guard = slice.ok()?.ptr_guard_mut();
+            pieces.push(vfs::Segment { address: guard.as_ptr(), length: guard.len() });
+        }
+    }
+    Some(pieces)
 }

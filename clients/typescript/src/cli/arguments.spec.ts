@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { parseCommand, UsageError } from "./arguments.js";
 
@@ -11,6 +14,7 @@ test("run has its defaults and takes everything after --", () => {
     env: {},
     timeoutMs: undefined,
     isolation: undefined,
+    mounts: [],
     command: "sh",
     args: ["-c", "--image", "--", "x"],
   });
@@ -37,9 +41,33 @@ test("run takes its options", () => {
     env: { A: "b=c", B: "" },
     timeoutMs: 1500,
     isolation: "emulated",
+    mounts: [],
     command: "true",
     args: [],
   });
+});
+
+test("run takes mounts; a source is relative to the working directory and may hold colons", () => {
+  const colon = mkdtempSync(join(tmpdir(), "lanebox:mount-"));
+  try {
+    const given = [
+      "--mount",
+      ".:/workspace",
+      "--mount",
+      `${colon}:/mnt/a:ro`,
+      "--mount",
+      "/:/host",
+    ];
+    const command = parseCommand(["run", ...given, "--", "true"]);
+    assert(command.name === "run");
+    assert.deepEqual(command.mounts, [
+      { source: process.cwd(), target: "/workspace", access: "rw" },
+      { source: colon, target: "/mnt/a", access: "ro" },
+      { source: "/", target: "/host", access: "rw" },
+    ]);
+  } finally {
+    rmSync(colon, { recursive: true });
+  }
 });
 
 test("doctor, images, help and version", () => {
@@ -85,6 +113,15 @@ const wrong: [string[], RegExp][] = [
   [["run", "--timeout", "0", "--", "true"], /--timeout/],
   [["run", "--timeout", "soon", "--", "true"], /--timeout: .*'soon'/],
   [["run", "--timeout", "2147484", "--", "true"], /--timeout/],
+  [["run", "--mount", "src", "--", "true"], /--mount: expected SRC:DST.*'src'/],
+  [["run", "--mount", ":/x", "--", "true"], /--mount: expected SRC:DST/],
+  [["run", "--mount", ".:x", "--", "true"], /--mount: expected SRC:DST/],
+  [["run", "--mount", ".:/x/", "--", "true"], /--mount: .*normal form.*'\/x\/'/],
+  [["run", "--mount", ".:/x:rx", "--", "true"], /--mount: expected SRC:DST/],
+  [["run", "--mount", ".:/", "--", "true"], /--mount: '\/'/],
+  [["run", "--mount", "/nonesuch:/x", "--", "true"], /--mount: '\/nonesuch'.*ENOENT/],
+  [["run", "--mount", "/etc/passwd:/x", "--", "true"], /--mount: .*not a directory/],
+  [["run", "--mount", ".:/x", "--mount", "/:/x:ro", "--", "true"], /--mount: '\/x'.*twice/],
   [["run", "--isolation", "none", "--", "true"], /--isolation: .*'none'/],
   [["doctor", "extra"], /extra/],
   [["images", "--isolation", "hardware"], /--isolation/],

@@ -1,8 +1,11 @@
 // Arguments of the command line, checked once into a command. What is wrong is a UsageError, one
 // line that names it.
+import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { imageName } from "../artifact-descriptor.js";
 import { SandboxError } from "../errors.js";
+import { MOUNTS_MAX, mountTarget } from "../mounts/boot-mounts.js";
+import { requireDirectory } from "../mounts/mount.js";
 import type { IsolationMinimum } from "../options.js";
 import { type Check, environment, integer, oneOf } from "../validate.js";
 
@@ -11,6 +14,13 @@ export const DEFAULT_IMAGE = "debian:12";
 
 /** The command line makes no sense: exit status 2. */
 export class UsageError extends Error {}
+
+/** `--mount`: a directory of the host, absolute, and where it goes. */
+export interface MountArgument {
+  readonly source: string;
+  readonly target: string;
+  readonly access: "ro" | "rw";
+}
 
 /** `lanebox run`. What is undefined has the library's default. */
 export interface RunCommand {
@@ -21,6 +31,7 @@ export interface RunCommand {
   readonly env: Record<string, string>;
   readonly timeoutMs: number | undefined;
   readonly isolation: IsolationMinimum | undefined;
+  readonly mounts: readonly MountArgument[];
   readonly command: string;
   readonly args: readonly string[];
 }
@@ -46,6 +57,7 @@ const runOptions = {
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
   timeout: { type: "string" },
+  mount: { type: "string", multiple: true },
   isolation: { type: "string" },
 } as const;
 const isolation = oneOf("hardware", "emulated");
@@ -101,6 +113,7 @@ function parseRun(argv: readonly string[]): Command {
     env: variables(values.env ?? []),
     timeoutMs: timeout(values.timeout),
     isolation: checked("--isolation", values.isolation, isolation),
+    mounts: mountArguments(values.mount ?? []),
     command,
     args,
   };
@@ -153,4 +166,30 @@ function variables(given: readonly string[]): Record<string, string> {
     return [text.slice(0, at), text.slice(at + 1)] as const;
   });
   return checked("--env", Object.fromEntries(pairs), environment) ?? {};
+}
+
+function mountArguments(given: readonly string[]): MountArgument[] {
+  const mounts = given.map(mountArgument);
+  for (const [index, { target }] of mounts.entries()) {
+    if (mounts.findIndex((other) => other.target === target) !== index) {
+      throw new UsageError(`--mount: '${target}' is given twice`);
+    }
+  }
+  if (mounts.length > MOUNTS_MAX) {
+    throw new UsageError(`--mount: ${mounts.length} mounts, where ${MOUNTS_MAX} are the most`);
+  }
+  return mounts;
+}
+
+/** SRC:DST[:ro]. A colon in SRC is part of it: DST begins at the last ":/". */
+function mountArgument(given: string): MountArgument {
+  const readOnly = given.endsWith(":ro");
+  const pair = readOnly ? given.slice(0, -3) : given;
+  const at = pair.lastIndexOf(":/");
+  if (at < 1 || pair.includes(":", at + 1))
+    throw new UsageError(`--mount: expected SRC:DST or SRC:DST:ro, got '${given}'`);
+  const target = checked("--mount", pair.slice(at + 1), mountTarget) ?? "";
+  const source = resolve(pair.slice(0, at));
+  checked("--mount", source, (value, path) => requireDirectory(String(value), path));
+  return { source, target, access: readOnly ? "ro" : "rw" };
 }

@@ -13,6 +13,9 @@ options of run:
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)
   -e, --env K=V      a variable of the command; may be given several times
   --timeout S        end the command after S seconds with exit status 124
+  --mount SRC:DST[:ro]
+                     a directory of this machine, at the absolute path DST; with :ro the command
+                     cannot change it; may be given several times
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)
 

@@ -7,6 +7,7 @@
 import { bootLane, planBoot } from "../boot.js";
 import { AbortError, SandboxError } from "../errors.js";
 import { notStartedStatus } from "../exec.js";
+import { fs } from "../fs.js";
 import type { Lane } from "../lane.js";
 import { checkDefinition } from "../options.js";
 import { type ProcessSpec, run } from "../process.js";
@@ -24,7 +25,13 @@ export async function runCommand(options: RunCommand): Promise<number> {
   });
   const interrupt = new Interrupt();
   try {
-    const plan = planBoot(definition, { signal: interrupt.signal });
+    const mounts = options.mounts.map(
+      ({ source, target, access }) => [target, fs.bind({ source, access })] as const,
+    );
+    const plan = planBoot(definition, {
+      signal: interrupt.signal,
+      mounts: Object.fromEntries(mounts),
+    });
     const [lane] = await bootLane(plan);
     try {
       interrupt.holds(lane);

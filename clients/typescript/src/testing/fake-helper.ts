@@ -7,6 +7,8 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorCode, ErrorDetailSchema } from "../gen/lanebox/v1/error_pb.js";
+import { FilesystemService } from "../gen/lanebox/v1/filesystem_pb.js";
+import { MountEventSchema, MountProblem } from "../gen/lanebox/v1/mount_pb.js";
 import { ProcessService } from "../gen/lanebox/v1/process_pb.js";
 import {
   EngineKind,
@@ -21,6 +23,7 @@ import {
   WatchResponseSchema,
 } from "../gen/lanebox/v1/sandbox_pb.js";
 import { fakeCommands } from "./fake-commands.js";
+import { fakeMounts } from "./fake-mounts.js";
 
 /** How the stand-in behaves. */
 export interface Scenario {
@@ -28,6 +31,8 @@ export interface Scenario {
   readonly log: string;
   readonly start?: "die" | "hang";
   readonly boot?: "ok" | "fail" | "hang" | "die" | "refuse" | "garbage";
+  /** What happens when a mount is attached. */
+  readonly mounts?: "ok" | "hang" | "refuse";
   readonly shutdown?: "ok" | "hang" | "die";
   /** Stays when fd 3 ends, as a helper that hangs would. */
   readonly immortal?: boolean;
@@ -65,6 +70,7 @@ export function serve(scenario: Scenario): void {
       routes: (router) => {
         sandboxRoutes(router, fake, watch);
         router.service(ProcessService, fakeCommands(fake));
+        router.service(FilesystemService, fakeMounts(fake));
       },
     }),
   );
@@ -90,6 +96,12 @@ class WatchFeed {
 
   state(state: State): void {
     this.send({ case: "stateChanged", value: { $typeName: "lanebox.v1.StateChanged", state } });
+  }
+
+  mountError(target: string): void {
+    const problem = MountProblem.WRONG_ANSWER;
+    const value = { target, problem, path: "/hello", message: "It said no" };
+    this.send({ case: "mount", value: create(MountEventSchema, value) });
   }
 
   console(text: string): void {
@@ -152,6 +164,10 @@ function sandboxRoutes(router: ConnectRouter, fake: Fake, watch: WatchFeed): voi
       note(
         `boot ${request.hostname} ${request.cpus} ${request.memoryMib} ${JSON.stringify(request.env)}`,
       );
+      for (const mount of request.mounts) {
+        note(`mount ${mount.target} ${mount.source.case} ${mount.readOnly ? "ro" : "rw"}`);
+        watch.mountError(mount.target);
+      }
       watch.state(State.BOOTING);
       watch.send({
         case: "bootStep",

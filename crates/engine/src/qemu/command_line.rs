@@ -3,6 +3,13 @@
 
 use std::os::fd::RawFd;
 
+use super::devices::FILESYSTEM_QUEUES;
+
+/// Descriptors of a filesystem's queue, the most that QEMU allows. Linux makes no larger requests
+/// than a queue has descriptors, less four: QEMU's default of 128 would not do for 1 MiB, which is
+/// 256 pages.
+const RING_SIZE: u16 = 1024;
+
 /// Host memory for translated code. QEMU's own default is up to 1 GiB, which a machine of 512 MiB
 /// would come to use beside its memory; when it is full QEMU drops it all and starts anew.
 const TRANSLATION_CACHE_MIB: u32 = 256;
@@ -12,12 +19,23 @@ const TRANSLATION_CACHE_MIB: u32 = 256;
 /// emulated.
 const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+arat,+rdrand";
 
+/// virtio devices that a microvm has room for as it is, on the pins of its I/O APIC that it has to
+/// spare.
+const TRANSPORTS: usize = 8;
+/// The same on a second I/O APIC. QEMU has one only in a machine with ACPI. The guest knows none of
+/// that: its kernel is told where the devices are, and the firmware is the one of other microvms,
+/// which is quick and leaves tables for several processors.
+const SECOND_TRANSPORTS: usize = 24;
+/// Those that every machine has: ports, and random numbers.
+const FIXED_DEVICES: usize = 2;
+
 /// What the command line is made from. Names are checked to hold no comma.
 #[derive(Debug)]
 pub(super) struct CommandLine<'a> {
     pub(super) cpus: u32,
     pub(super) memory_mib: u32,
     pub(super) kernel_parameters: &'a str,
+    pub(super) second_ioapic: bool,
     pub(super) control_port: &'a str,
     pub(super) kernel: RawFd,
     pub(super) initramfs: RawFd,
@@ -27,6 +45,17 @@ pub(super) struct CommandLine<'a> {
     /// One connected vhost-user socket each, in the order the guest is to see them.
     pub(super) disks: &'a [RawFd],
     pub(super) disk_queues: u16,
+    /// Tags, and a connected vhost-user socket each.
+    pub(super) filesystems: &'a [(String, RawFd)],
+}
+
+/// The transports of the second I/O APIC that a machine with so many devices of its own takes, in
+/// the order in which the devices come; none when it does without.
+pub(super) fn second_transports(devices: usize) -> Vec<usize> {
+    let devices = FIXED_DEVICES + devices;
+    // QEMU puts the first device on the last one.
+    let taken = if devices > TRANSPORTS { devices } else { 0 };
+    (0..SECOND_TRANSPORTS).rev().take(taken).collect()
 }
 
 impl CommandLine<'_> {
@@ -58,8 +87,13 @@ impl CommandLine<'_> {
         // The RTC saves the guest 1.6 s of looking for a clock; the PIT is needless beside a local
         // APIC timer that never stops (`arat`). Guest memory is nobody's business in a core file.
         // Shared, because the servers of vhost-user devices map it too.
-        let machine = "microvm,acpi=off,rtc=on,pit=off,dump-guest-core=off,memory-backend=memory";
-        list.pair("-machine", machine);
+        let machine = "microvm,rtc=on,pit=off,dump-guest-core=off,memory-backend=memory";
+        if self.second_ioapic {
+            list.pair("-machine", format!("{machine},acpi=on,ioapic2=on"));
+            list.pair("-bios", "qboot.rom");
+        } else {
+            list.pair("-machine", format!("{machine},acpi=off"));
+        }
         list.pair("-object", format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on"));
         list.pair("-m", format!("{memory_mib}M"));
         list.pair("-smp", format!("{cpus},sockets=1,cores={cpus},threads=1"));
@@ -89,6 +123,12 @@ impl CommandLine<'_> {
         for (index, fd) in self.disks.iter().enumerate() {
             list.pair("-chardev", socket(&format!("disk{index}"), *fd));
             list.pair("-device", format!("vhost-user-blk,chardev=disk{index},num-queues={queues}"));
+        }
+        for (index, (tag, fd)) in self.filesystems.iter().enumerate() {
+            list.pair("-chardev", socket(&format!("fs{index}"), *fd));
+            let queues = format!("num-request-queues={FILESYSTEM_QUEUES},queue-size={RING_SIZE}");
+            let device = format!("vhost-user-fs-device,chardev=fs{index},tag={tag},{queues}");
+            list.pair("-device", device);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::command_line::CommandLine;
-use super::disks::{self, Disks};
+use super::command_line::{CommandLine, second_transports};
+use super::devices::{self, Devices};
 use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
 use super::program;
@@ -25,11 +25,11 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// A running QEMU.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    // Before the disks: they end after QEMU has.
+    // Before the devices: they end after QEMU has.
     keeper: Keeper,
     version: Version,
-    disks: Disks,
-    /// Why we killed QEMU, when a disk had failed.
+    devices: Devices,
+    /// Why we killed QEMU, when a device had failed.
     failure: Option<String>,
 }
 
@@ -47,30 +47,39 @@ impl Machine {
             remedy: program::INSTALL.to_owned(),
         })?;
         // Dropped after everything that holds the other ends of their sockets.
-        let mut disks = Disks::default();
+        let mut devices = Devices::default();
         let mut passed = Passed::default();
         let (control, control_fd) = passed.socket("the control port")?;
         let (console, console_fd) = passed.socket("the console")?;
         let (monitor, monitor_fd) = passed.socket("the control channel")?;
-        let queues = disks::queues(spec.cpus);
-        let mut disk_fds = Vec::new();
+        let disk_queues = devices::disk_queues(spec.cpus);
+        let mut disks = Vec::new();
         for disk in spec.disks {
             let (ours, fd) = passed.socket("a disk's socket")?;
-            disks.serve(ours, disk, queues)?;
-            disk_fds.push(fd);
+            devices.serve_disk(ours, disk, disk_queues)?;
+            disks.push(fd);
         }
+        let mut filesystems = Vec::new();
+        for filesystem in spec.filesystems {
+            let (ours, fd) = passed.socket("a filesystem's socket")?;
+            filesystems.push((filesystem.tag.clone(), fd));
+            devices.serve_filesystem(ours, filesystem)?;
+        }
+        let transports = second_transports(disks.len() + filesystems.len());
         let arguments = CommandLine {
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
-            kernel_parameters: &kernel_parameters(tsc::khz().await),
+            kernel_parameters: &kernel_parameters(tsc::khz().await, &transports),
+            second_ioapic: !transports.is_empty(),
             control_port: &spec.control_port,
             kernel: passed.give(spec.kernel.into()),
             initramfs: passed.give(spec.initramfs.into()),
             console: console_fd,
             control: control_fd,
             monitor: monitor_fd,
-            disks: &disk_fds,
-            disk_queues: queues,
+            disks: &disks,
+            disk_queues,
+            filesystems: &filesystems,
         }
         .arguments();
         let mut command = Command::new(&qemu);
@@ -93,7 +102,7 @@ impl Machine {
                 remedy: program::INSTALL.to_owned(),
             });
         }
-        Ok((Self { keeper, version, disks, failure: None }, Ports { control, console }))
+        Ok((Self { keeper, version, devices, failure: None }, Ports { control, console }))
     }
 
     pub(crate) fn detail(&self) -> String {
@@ -113,7 +122,7 @@ impl Machine {
             tokio::select! {
                 biased;
                 exit = self.keeper.wait() => return exit,
-                failure = self.disks.failure() => {
+                failure = self.devices.failure() => {
                     self.keeper.kill();
                     self.failure = Some(failure);
                 }

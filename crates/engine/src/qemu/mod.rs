@@ -12,7 +12,7 @@
 //! over.
 
 mod command_line;
-mod disks;
+mod devices;
 mod keeper;
 mod kernel_parameters;
 mod last_words;

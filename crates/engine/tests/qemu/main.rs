@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
 
+mod answers;
+mod filesystems;
 mod flat_kernel;
 mod lifecycle;
 mod linux;

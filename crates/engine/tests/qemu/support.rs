@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Seek, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ pub(crate) fn spec(kernel: File) -> VmSpec {
         initramfs: file(&[0; 512]),
         control_port: "test.control".to_owned(),
         disks: Vec::new(),
+        filesystems: Vec::new(),
     }
 }
 
@@ -106,15 +108,23 @@ pub(crate) fn held() -> Held {
         .iter()
         .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
         .collect();
-    // The harness starts and ends threads of its own, named after tests, whenever it likes.
-    let threads = tasks
-        .iter()
-        .filter(|task| {
-            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            name.starts_with("engine-") || name.starts_with("virtio-")
-        })
-        .count();
+    let threads = tasks.iter().filter(|task| is_thread_of_ours(&task.path())).count();
     Held { descriptors, threads, children }
+}
+
+/// Whether a thread, a folder in /proc, is the crates' and alive. The harness starts and ends
+/// threads of its own, named after tests, whenever it likes. A thread that was joined may still be
+/// listed: the kernel wakes who joins it first and takes it off the list some steps later, which a
+/// busy machine puts a pause between; by then it is marked as ending (PF_EXITING of sched.h in
+/// field 9 of `stat`).
+fn is_thread_of_ours(task: &Path) -> bool {
+    const ENDING: u32 = 4;
+    let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+    // PID (name) state parent group session terminal its-group flags …
+    let Some((begin, rest)) = stat.rsplit_once(") ") else { return false };
+    let name = begin.split_once('(').map_or("", |(_, name)| name);
+    let flags: u32 = rest.split(' ').nth(6).unwrap().parse().unwrap();
+    (name.starts_with("engine-") || name.starts_with("virtio-")) && flags & ENDING == 0
 }
 
 /// State letter of a process: `None` when it is gone.

@@ -11,7 +11,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use protocol::guest::v1::configure_response::Response;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
-use protocol::guest::v1::{ConfigureRequest, ShutdownRequest};
+use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, ShutdownRequest};
 use protocol::{ErrorCode, v1};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -23,9 +23,9 @@ use super::check;
 use super::error::{self, GuestError};
 use super::run::RunStream;
 use crate::limits::{
-    CLIENT_MESSAGE_BYTES, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW, GUEST_HEADER_BYTES,
-    GUEST_MESSAGE_BYTES, GUEST_RESET_STREAMS, GUEST_RUN_MESSAGE_BYTES, GUEST_SHUTDOWN_PROBLEMS,
-    GUEST_STREAM_WINDOW, PROCESS_SIGNAL,
+    CLIENT_MESSAGE_BYTES, GUEST_ANNOUNCE, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW,
+    GUEST_HEADER_BYTES, GUEST_MESSAGE_BYTES, GUEST_RESET_STREAMS, GUEST_RUN_MESSAGE_BYTES,
+    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, PROCESS_SIGNAL,
 };
 use crate::request::SignalPlan;
 use crate::watched::{Signs, Watched};
@@ -34,6 +34,12 @@ const CONFIGURE_ERRORS: &[ErrorCode] =
     &[ErrorCode::BootFailed, ErrorCode::InvalidArgument, ErrorCode::Internal];
 const SIGNAL_ERRORS: &[ErrorCode] = &[
     ErrorCode::NotFound,
+    ErrorCode::InvalidArgument,
+    ErrorCode::SandboxClosed,
+    ErrorCode::Internal,
+];
+const ANNOUNCE_ERRORS: &[ErrorCode] = &[
+    ErrorCode::Timeout,
     ErrorCode::InvalidArgument,
     ErrorCode::SandboxClosed,
     ErrorCode::Internal,
@@ -161,6 +167,22 @@ impl Guest {
                 Ok(kept.map(|text| check::sentence(text)).collect())
             }
             Err(status) => Err(self.read(status, SHUTDOWN_ERRORS).await),
+        }
+    }
+
+    /// Makes the guest's watchers hear of changes.
+    ///
+    /// # Errors
+    /// [`GuestError`].
+    pub async fn announce_changes(
+        &self,
+        request: AnnounceChangesRequest,
+    ) -> Result<(), GuestError> {
+        let mut client = self.guest.clone();
+        match timeout(GUEST_ANNOUNCE, client.announce_changes(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(self.read(status, ANNOUNCE_ERRORS).await),
+            Err(_) => Err(GuestError::Deadline { what: "announce changes", after: GUEST_ANNOUNCE }),
         }
     }
 

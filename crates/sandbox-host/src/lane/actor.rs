@@ -17,6 +17,7 @@ use super::handle::{Booted, Command};
 use super::journal::{Journal, State};
 use crate::error::{BootCause, Error};
 use crate::guest::Guest;
+use crate::mount::registry::Registry;
 use crate::request::BootPlan;
 
 type BootReply = oneshot::Sender<Result<Booted, Error>>;
@@ -46,6 +47,7 @@ pub(super) struct Actor {
     commands: mpsc::Receiver<Command>,
     pub(super) journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
+    filesystems: Arc<Registry>,
     terminate: CancellationToken,
     pub(super) closers: Closers,
 }
@@ -55,9 +57,10 @@ impl Actor {
         commands: mpsc::Receiver<Command>,
         journal: Arc<Journal>,
         engine: Arc<dyn Engine>,
+        filesystems: Arc<Registry>,
         terminate: CancellationToken,
     ) -> Self {
-        Self { commands, journal, engine, terminate, closers: Closers::default() }
+        Self { commands, journal, engine, filesystems, terminate, closers: Closers::default() }
     }
 
     /// The whole life.
@@ -69,6 +72,7 @@ impl Actor {
             },
             Begin::End(ended) => ended,
         };
+        self.filesystems.end();
         let ended = self.journal.end(ended);
         tracing::info!(reason = ?ended.reason, message = ended.message, "the VM has ended");
         for reply in self.closers.replies.drain(..) {
@@ -150,7 +154,9 @@ impl Actor {
         tokio::pin!(deadline);
         let engine = self.engine.clone();
         let journal = self.journal.clone();
-        let boot = Boot { engine: &*engine, journal: &journal, slot }.run(plan);
+        let filesystems = self.filesystems.clone();
+        let boot =
+            Boot { engine: &*engine, journal: &journal, filesystems: &filesystems, slot }.run(plan);
         tokio::pin!(boot);
         loop {
             tokio::select! {

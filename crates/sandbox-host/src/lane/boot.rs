@@ -1,7 +1,7 @@
 //! From a plan to a machine whose guest is set up.
 //!
 //! ```text
-//! probe ► open-artifacts ► start-engine ► connect-guest ► the guest's own steps
+//! probe ► open-artifacts ► open-mounts ► start-engine ► connect-guest ► the guest's own steps
 //!          kernel, initramfs: digest        root image: digest, while the kernel boots
 //! ```
 //! The machine is put into the caller's slot as soon as there is one: whoever stops listening to
@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::probe::choose;
 use engine::{Exit, VmSpec};
-use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
+use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -26,6 +26,8 @@ use crate::disk;
 use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
+use crate::mount::Mounts;
+use crate::mount::registry::Registry;
 use crate::request::{ArtifactPath, BootPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
@@ -37,6 +39,7 @@ const ROOT_SERIAL: &str = "root";
 pub(super) struct Boot<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) journal: &'a Arc<Journal>,
+    pub(super) filesystems: &'a Registry,
     /// Where the machine goes, with the task that reads its console.
     pub(super) slot: &'a mut Option<Live>,
 }
@@ -45,6 +48,7 @@ pub(super) struct Boot<'a> {
 pub(super) struct Live {
     pub(super) machine: Box<dyn Machine>,
     pub(super) console: JoinHandle<()>,
+    pub(super) mounts: Mounts,
 }
 
 /// The files of a boot, opened; kernel and initramfs are verified, the root image is being.
@@ -86,6 +90,9 @@ impl Boot<'_> {
         let disk = disk::open(&root, served, plan.root.format, ROOT_SERIAL).await?;
         let checking = Checking::start(root, &plan.root.file);
 
+        self.journal.step("open-mounts");
+        let mounts = Mounts::open(&plan.mounts, self.filesystems, self.journal).await?;
+
         self.journal.step("start-engine");
         let spec = VmSpec {
             cpus: plan.cpus,
@@ -94,6 +101,7 @@ impl Boot<'_> {
             initramfs: initramfs.into_file(),
             control_port: protocol::CONTROL_PORT.to_owned(),
             disks: vec![disk],
+            filesystems: mounts.served(),
         };
         let machine = self
             .engine
@@ -102,7 +110,7 @@ impl Boot<'_> {
             .map_err(|error| self.failure(BootCause::Engine(error)))?;
         let detail = machine.detail();
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
-        let control = self.keep(machine);
+        let control = self.keep(machine, mounts);
 
         self.journal.step("connect-guest");
         let connect = async {
@@ -116,23 +124,27 @@ impl Boot<'_> {
         };
         self.or_exit(checking.done()).await??;
         let journal = self.journal.clone();
-        let configure = guest.configure(configuration(plan), |name| journal.step(name));
+        let mounts = self.slot.as_ref().map(|live| live.mounts.in_guest()).unwrap_or_default();
+        let configure = guest.configure(configuration(plan, mounts), |name| journal.step(name));
         let configured = self.or_exit(configure).await?;
         let kernel_release = match configured {
             Ok(release) => release,
             Err(error) => return Err(self.guest_failure(error).await),
         };
+        if let Some(live) = self.slot.as_mut() {
+            live.mounts.announce_to(&guest);
+        }
         let (engine, isolation) = (choice.engine, choice.isolation);
         Ok((guest, Booted { engine, isolation, detail, kernel_release }))
     }
 
     /// Puts the machine where the caller finds it, and lets its console be read.
-    fn keep(&mut self, mut machine: Box<dyn Machine>) -> UnixStream {
+    fn keep(&mut self, mut machine: Box<dyn Machine>, mounts: Mounts) -> UnixStream {
         let control = machine.take_control();
         let source = machine.take_console();
         let journal = self.journal.clone();
         let console = tokio::spawn(async move { journal.console().fill_from(source).await });
-        *self.slot = Some(Live { machine, console });
+        *self.slot = Some(Live { machine, console, mounts });
         control
     }
 
@@ -255,7 +267,7 @@ async fn finished(task: OpenTask) -> Result<Artifact, Error> {
     }
 }
 
-fn configuration(plan: BootPlan) -> ConfigureRequest {
+fn configuration(plan: BootPlan, mounts: Vec<Mount>) -> ConfigureRequest {
     ConfigureRequest {
         root: Some(RootFilesystem {
             device: ROOT_DEVICE.to_owned(),
@@ -266,6 +278,7 @@ fn configuration(plan: BootPlan) -> ConfigureRequest {
         time_unix_nanos: unix_nanos(SystemTime::now()),
         cwd: plan.cwd,
         env: plan.env,
+        mounts,
     }
 }
 

@@ -69,6 +69,7 @@ impl Actor {
     /// Asks the guest to end, and kills the engine when the deadline passes or the guest refuses.
     pub(super) async fn closing(&mut self, mut live: Live, guest: Guest) -> Ended {
         self.journal.enter(State::Closing);
+        live.mounts.hurry();
         let mut deadline = self.closers.deadline.unwrap_or_else(Instant::now);
         let time = deadline.saturating_duration_since(Instant::now());
         let mut asked = Some(Box::pin(guest.shutdown(SHUTDOWN_GRACE.min(time / 4))));

@@ -15,6 +15,7 @@ use super::journal::Journal;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
+use crate::mount::registry::Registry;
 use crate::request::BootPlan;
 
 /// What was booted.
@@ -54,6 +55,7 @@ pub struct Lane {
     commands: mpsc::Sender<Command>,
     journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
+    filesystems: Arc<Registry>,
     runs: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
 }
@@ -63,11 +65,14 @@ impl Lane {
     pub fn spawn(engine: Arc<dyn Engine>, terminate: CancellationToken) -> (Self, JoinHandle<()>) {
         let (commands, received) = mpsc::channel(LANE_COMMANDS);
         let journal = Arc::new(Journal::default());
-        let actor = Actor::new(received, journal.clone(), engine.clone(), terminate);
+        let filesystems = Arc::new(Registry::default());
+        let actor =
+            Actor::new(received, journal.clone(), engine.clone(), filesystems.clone(), terminate);
         let lane = Self {
             commands,
             journal,
             engine,
+            filesystems,
             runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS as usize)),
         };
@@ -77,6 +82,11 @@ impl Lane {
     /// What has happened.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// The callback filesystems that are attached.
+    pub fn filesystems(&self) -> &Registry {
+        &self.filesystems
     }
 
     /// What this host can run.

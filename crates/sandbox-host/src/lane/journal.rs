@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::end::Ended;
 use crate::console::{Console, Piece};
 use crate::limits::{CONSOLE_TAIL, EVENTS_KEPT};
+use crate::mount::Report;
 
 /// Where the VM is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,8 @@ pub enum Event {
     Step(String),
     /// The owner should know, and nothing ends for it.
     Warning(String),
+    /// Something went wrong at a mount.
+    Mount(Report),
 }
 
 /// What a watcher sees.
@@ -208,6 +211,11 @@ impl Journal {
     pub(super) fn warn(&self, message: String) {
         tracing::warn!(message, "warning for the owner");
         self.write(|_| Some(Event::Warning(message)));
+    }
+
+    /// Tells the owner of a mount's problem.
+    pub(crate) fn mount_problem(&self, report: Report) {
+        self.write(|_| Some(Event::Mount(report)));
     }
 
     /// Keeps why the boot failed.

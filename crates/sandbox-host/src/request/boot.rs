@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::probe::{EngineKind, IsolationKind};
 use protocol::v1;
 
+use super::mount::{self, MountPlan};
 use super::{RequestError, check_env, check_path};
 use crate::artifact::Digest;
 use crate::limits::{BOOT_DEFAULT, MAX_DEADLINE_MS};
@@ -42,6 +43,8 @@ pub struct BootPlan {
     pub cwd: String,
     /// Environment of every process.
     pub env: HashMap<String, String>,
+    /// Filesystems beside the root, parents first.
+    pub mounts: Vec<MountPlan>,
     /// Time for the whole boot.
     pub deadline: Duration,
 }
@@ -103,6 +106,7 @@ pub fn boot(request: v1::BootRequest) -> Result<BootPlan, RequestError> {
         hostname: request.hostname,
         cwd: if request.cwd.is_empty() { "/".to_owned() } else { request.cwd },
         env: request.env,
+        mounts: mount::mounts(request.mounts)?,
         deadline: deadline(request.deadline_ms, BOOT_DEFAULT)?,
     })
 }

@@ -2,10 +2,12 @@
 //! field as the proto file spells it, and the value.
 
 mod boot;
+mod mount;
 mod process;
 
 pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
+pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, signal};
 pub(crate) use process::{is_pid, is_signal_name};
 

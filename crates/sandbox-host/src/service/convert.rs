@@ -8,6 +8,7 @@ use protocol::v1::watch_response::Event as Wire;
 
 use crate::console::Piece;
 use crate::lane::{Booted, EndReason, Ended, Event, Observation, State, Status, unix_nanos};
+use crate::mount::{Problem, Report};
 
 pub(super) fn finding(finding: Finding) -> v1::EngineFinding {
     let code = match finding.code {
@@ -54,6 +55,7 @@ pub(super) fn observation(time: SystemTime, observation: Observation) -> v1::Wat
             Wire::StateChanged(v1::StateChanged { state: state(now).into() })
         }
         Observation::Event(Event::Step(name)) => Wire::BootStep(v1::BootStep { name }),
+        Observation::Event(Event::Mount(report)) => Wire::Mount(mount_event(report)),
         Observation::Event(Event::Warning(message)) => Wire::Warning(v1::Warning { message }),
         Observation::Console(Piece { data, skipped, .. }) => {
             Wire::Console(v1::ConsoleOutput { data, skipped_bytes: skipped })
@@ -79,6 +81,18 @@ pub(super) fn ended(ended: &Ended) -> v1::Exited {
         engine_signal: ended.engine_signal.clone(),
         console_tail: ended.console_tail.clone(),
     }
+}
+
+fn mount_event(report: Report) -> v1::MountEvent {
+    let problem = match report.problem {
+        Problem::Deadline => v1::MountProblem::Deadline,
+        Problem::WrongAnswer => v1::MountProblem::WrongAnswer,
+        Problem::Limit => v1::MountProblem::Limit,
+        Problem::Detached => v1::MountProblem::Detached,
+        Problem::Watch => v1::MountProblem::Watch,
+    };
+    let Report { target, path, message, .. } = report;
+    v1::MountEvent { target, problem: problem.into(), path, message }
 }
 
 fn engine(engine: EngineKind) -> v1::EngineKind {

@@ -1,9 +1,11 @@
 //! The services of `lanebox.v1`: convert, call, convert. What they do is done in `lane` and `relay`.
 
 mod convert;
+mod filesystem;
 mod process;
 mod sandbox;
 
+pub use filesystem::Filesystems;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 

@@ -49,8 +49,15 @@ async fn boot_announces_its_steps_and_returns_when_processes_run() {
             _ => None,
         })
         .collect();
-    let expected =
-        ["probe", "open-artifacts", "start-engine", "connect-guest", "mount-root", "set-hostname"];
+    let expected = [
+        "probe",
+        "open-artifacts",
+        "open-mounts",
+        "start-engine",
+        "connect-guest",
+        "mount-root",
+        "set-hostname",
+    ];
     assert_eq!(steps, expected);
     let states: Vec<_> = events
         .iter()

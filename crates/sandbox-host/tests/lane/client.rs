@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use protocol::v1::filesystem_service_client::FilesystemServiceClient;
 use protocol::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::sandbox_service_client::SandboxServiceClient;
 use protocol::v1::{self, RunRequest, RunResponse, StartProcess};
@@ -26,6 +27,7 @@ use crate::guest::Script;
 pub(crate) struct Helper {
     pub(crate) sandbox: SandboxServiceClient<Channel>,
     pub(crate) process: ProcessServiceClient<Channel>,
+    pub(crate) filesystem: FilesystemServiceClient<Channel>,
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) files: Files,
     pub(crate) task: JoinHandle<Result<Finish, ServeError>>,
@@ -49,7 +51,8 @@ impl Helper {
         let channel = channel(ours).await;
         Self {
             sandbox: SandboxServiceClient::new(channel.clone()),
-            process: ProcessServiceClient::new(channel),
+            process: ProcessServiceClient::new(channel.clone()),
+            filesystem: FilesystemServiceClient::new(channel),
             engine,
             files: Files::new(),
             task,

@@ -58,8 +58,8 @@ async fn debug_client_that_leaves_changes_nothing_and_the_socket_goes_with_the_h
     let again = UnixStream::connect(folder.path().join("debug")).await.unwrap();
     let mut sandbox = SandboxServiceClient::new(channel(again).await);
     soon(sandbox.get_status(v1::GetStatusRequest {})).await.unwrap();
-    let Helper { sandbox, process, task, .. } = helper;
-    drop((sandbox, process));
+    let Helper { sandbox, process, filesystem, task, .. } = helper;
+    drop((sandbox, process, filesystem));
     soon(task).await.unwrap().unwrap();
     crate::client::until("the socket is removed", || !folder.path().join("debug").exists()).await;
 }

@@ -11,6 +11,7 @@ use sandbox_host::lane::{Engine, Machine, Pending};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use vfs::fuse::Serve;
 
 /// What plays the guest: it gets its end of the control port and the machine it runs in.
 pub(crate) type Player = Box<dyn FnOnce(UnixStream, Remote) -> Pending<'static, ()> + Send>;
@@ -58,6 +59,7 @@ pub(crate) struct FakeEngine {
     findings: Vec<Finding>,
     remote: watch::Sender<Option<Remote>>,
     alive: Arc<AtomicUsize>,
+    served: Mutex<Vec<Arc<dyn Serve>>>,
 }
 
 impl FakeEngine {
@@ -73,6 +75,7 @@ impl FakeEngine {
             player: Mutex::new(Some(player)),
             findings: vec![finding],
             remote: watch::Sender::new(None),
+            served: Mutex::default(),
             alive: Arc::default(),
         })
     }
@@ -80,6 +83,11 @@ impl FakeEngine {
     /// Machines that have not been dropped.
     pub(crate) fn alive(&self) -> usize {
         self.alive.load(Ordering::SeqCst)
+    }
+
+    /// What answers the file requests of the machine's mount.
+    pub(crate) fn served(&self, mount: usize) -> Arc<dyn Serve> {
+        self.served.lock().unwrap()[mount].clone()
     }
 
     /// The machine, once it was started.
@@ -101,6 +109,8 @@ impl Engine for FakeEngine {
     ) -> Pending<'_, Result<Box<dyn Machine>, StartError>> {
         Box::pin(async move {
             assert_eq!(spec.control_port, "lanebox.control");
+            let servers = spec.filesystems.iter().map(|filesystem| filesystem.server.clone());
+            *self.served.lock().unwrap() = servers.collect();
             let (control, guest_control) = UnixStream::pair().unwrap();
             let (console, guest_console) = UnixStream::pair().unwrap();
             let remote = Remote {

@@ -1,7 +1,7 @@
 //! A guest that behaves, and the places where a test makes it behave otherwise.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use protocol::guest::v1::configure_response::Response as Answer;
 use protocol::guest::v1::guest_service_server::{GuestService, GuestServiceServer};
 use protocol::guest::v1::process_service_server::{ProcessService, ProcessServiceServer};
 use protocol::guest::v1::{
-    ConfigureRequest, ConfigureResponse, Configured, SetClockRequest, SetClockResponse,
-    ShutdownRequest, ShutdownResponse, StepStarted,
+    AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
+    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
 };
 use protocol::v1::run_request::Request as In;
 use protocol::v1::run_response::Response as Out;
@@ -58,6 +58,8 @@ pub(crate) struct Seen {
     pub(crate) running: AtomicUsize,
     /// Bytes that `flood` has put on its stream.
     pub(crate) flooded: AtomicUsize,
+    /// Changes that it was told of.
+    pub(crate) announced: Mutex<Vec<AnnounceChangesRequest>>,
     /// Half-closes of standard input.
     pub(crate) closed_stdin: AtomicUsize,
 }
@@ -148,6 +150,14 @@ impl GuestService for Init {
         _request: Request<SetClockRequest>,
     ) -> Result<Response<SetClockResponse>, Status> {
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn announce_changes(
+        &self,
+        request: Request<AnnounceChangesRequest>,
+    ) -> Result<Response<AnnounceChangesResponse>, Status> {
+        self.script.seen.announced.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(AnnounceChangesResponse {}))
     }
 
     async fn shutdown(

@@ -17,8 +17,9 @@ use super::cgroup::{self, Workload};
 use super::mounts::{self, Mount};
 use super::settings::{Root, Settings};
 use super::step::{Failure, Step, While};
-use super::{files, names};
+use super::{files, filesystems, names};
 use crate::error::Error;
+use crate::filesystems::Filesystems;
 use crate::limits::{DEVICE_DEADLINE, LOOK_AGAIN};
 use crate::machine::Lane;
 use crate::process::DEFAULT_PATH;
@@ -47,15 +48,16 @@ pub(crate) fn set_clock(time: TimeSpec) -> Result<(), Failure> {
     clock_settime(ClockId::CLOCK_REALTIME, time).during(|| "Setting the clock".into())
 }
 
-/// Takes the steps. `clock` is how setting the clock went.
+/// Takes the steps. `clock` is how setting the clock went; what the host serves goes to `mounted`.
 pub(crate) async fn run(
     settings: Settings,
     clock: Result<(), Failure>,
+    mounted: &Filesystems,
     announcer: &mut impl Announce,
 ) -> Result<Lane, Error> {
     let read_only = settings.root.read_only;
     let mut workload = None;
-    let steps: [Step; 11] = [
+    let steps: [Step; 12] = [
         Step::Clock,
         Step::MountRoot,
         Step::EnterRoot,
@@ -66,6 +68,7 @@ pub(crate) async fn run(
         Step::Hosts,
         Step::Loopback,
         Step::Limits,
+        Step::Mounts,
         Step::WorkingDirectory,
     ];
     for step in steps {
@@ -81,6 +84,7 @@ pub(crate) async fn run(
             Step::Hosts => names::write(&settings.hostname, read_only),
             Step::Loopback => loopback(),
             Step::Limits => SYSCTLS.iter().try_for_each(|(path, value)| files::set(path, value)),
+            Step::Mounts => filesystems::mount_all(&settings.served, mounted),
             Step::WorkingDirectory => working_directory(&settings),
         };
         taken.map_err(|failure| failure.of(step))?;

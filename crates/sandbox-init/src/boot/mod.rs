@@ -9,6 +9,7 @@ pub(crate) mod cgroup;
 pub(crate) mod configure;
 pub(crate) mod early;
 mod files;
+mod filesystems;
 mod mounts;
 mod names;
 pub(crate) mod settings;

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
-use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
+use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
 
 use crate::error::Error;
 use crate::machine::Environment;
@@ -23,6 +23,21 @@ pub(crate) struct Settings {
     pub(crate) cwd: CString,
     /// Environment of every process.
     pub(crate) env: Environment,
+    /// Filesystems of the host, parents first.
+    pub(crate) served: Vec<Served>,
+}
+
+/// A filesystem that the host serves.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// Tag of its device.
+    pub(crate) tag: String,
+    /// Where it goes; absolute, in normal form.
+    pub(crate) target: String,
+    /// The workload may not change it.
+    pub(crate) read_only: bool,
+    /// Set-id bits have their meaning.
+    pub(crate) set_id: bool,
 }
 
 /// What becomes "/".
@@ -50,7 +65,8 @@ impl Settings {
             env.insert(name, value);
         }
         let time = timespec(request.time_unix_nanos)?;
-        Ok(Self { root, hostname: request.hostname, time, cwd, env })
+        let served = request.mounts.into_iter().map(served).collect::<Result<_, _>>()?;
+        Ok(Self { root, hostname: request.hostname, time, cwd, env, served })
     }
 }
 
@@ -71,6 +87,19 @@ fn root(root: RootFilesystem) -> Result<Root, Error> {
         return Err(invalid(format!("root.type {:?} is malformed", root.r#type)));
     }
     Ok(Root { device: root.device, kind: root.r#type, read_only: root.read_only })
+}
+
+fn served(mount: Mount) -> Result<Served, Error> {
+    let Mount { tag, target, read_only, set_id } = mount;
+    if tag.is_empty() || tag.len() >= 36 || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(invalid(format!("mounts.tag {tag:?} is malformed")));
+    }
+    let plain = |name: &str| !["", ".", ".."].contains(&name);
+    let normal = target.strip_prefix('/').is_some_and(|names| names.split('/').all(plain));
+    if !normal || target.contains('\0') {
+        return Err(invalid(format!("mounts.target {target:?} is not a path in normal form")));
+    }
+    Ok(Served { tag, target, read_only, set_id })
 }
 
 /// Labels of letters, digits and inner dashes, joined by dots, 64 bytes in all (HOST_NAME_MAX).
@@ -104,6 +133,11 @@ mod tests {
             time_unix_nanos: 1_700_000_000_000_000_001,
             cwd: "/".into(),
             env: [("A".to_owned(), "b".to_owned())].into(),
+            mounts: vec![Mount {
+                tag: "mount0".into(),
+                target: "/work/in".into(),
+                ..Mount::default()
+            }],
         }
     }
 
@@ -111,6 +145,7 @@ mod tests {
     fn sound_request_is_taken_as_it_is() {
         let settings = Settings::new(request()).unwrap();
         assert_eq!(settings.root.device, "/dev/vda");
+        assert_eq!(settings.served[0].target, "/work/in");
         assert_eq!(settings.time, TimeSpec::new(1_700_000_000, 1));
         assert_eq!(settings.env.get(c"A").unwrap().as_c_str(), c"b");
     }
@@ -122,7 +157,7 @@ mod tests {
             change(&mut request);
             Settings::new(request)
         };
-        let changes: [fn(&mut ConfigureRequest); 8] = [
+        let changes: [fn(&mut ConfigureRequest); 13] = [
             |request| request.root = None,
             |request| request.root.as_mut().unwrap().device = "/dev/../etc".into(),
             |request| request.root.as_mut().unwrap().device = "vda".into(),
@@ -130,6 +165,11 @@ mod tests {
             |request| request.hostname = "no spaces".into(),
             |request| request.time_unix_nanos = 0,
             |request| request.cwd = "tmp".into(),
+            |request| request.mounts[0].tag = "a,b".into(),
+            |request| request.mounts[0].target = "/".into(),
+            |request| request.mounts[0].target = "work".into(),
+            |request| request.mounts[0].target = "/work/../etc".into(),
+            |request| request.mounts[0].target = "/work/\0".into(),
             |request| drop(request.env.insert("=".into(), String::new())),
         ];
         for (index, change) in changes.into_iter().enumerate() {

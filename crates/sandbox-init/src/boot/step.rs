@@ -29,6 +29,8 @@ pub(crate) enum Step {
     Loopback,
     /// Kernel settings and resource limits.
     Limits,
+    /// Filesystems of the host.
+    Mounts,
     /// Checks that the lane's working directory is there.
     WorkingDirectory,
 }
@@ -47,6 +49,7 @@ impl Step {
             Self::Hosts => "hosts",
             Self::Loopback => "loopback",
             Self::Limits => "limits",
+            Self::Mounts => "mounts",
             Self::WorkingDirectory => "working-directory",
         }
     }

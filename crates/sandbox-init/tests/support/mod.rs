@@ -215,6 +215,7 @@ pub(crate) fn request(read_only: bool) -> ConfigureRequest {
         time_unix_nanos: now.as_nanos().try_into().unwrap(),
         cwd: "/".into(),
         env: [("LANE".to_owned(), "one".to_owned())].into(),
+        mounts: Vec::new(),
     }
 }
 

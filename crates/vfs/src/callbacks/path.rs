@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::Name;
 
+/// Linux' PATH_MAX.
+const WRITTEN_MAX: usize = 4096;
+
 /// An absolute path below the mount's root; bytes, not necessarily UTF-8.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FilePath(Vec<u8>);
@@ -13,6 +16,19 @@ impl FilePath {
     #[must_use]
     pub fn root() -> Self {
         Self(b"/".to_vec())
+    }
+
+    /// A path as somebody else wrote it: absolute, no name empty, `.`, `..` or too long, at most
+    /// 4,096 bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(b"/")?;
+        if bytes.len() > WRITTEN_MAX {
+            return None;
+        }
+        let sound = |name: &[u8]| Name::new(name).is_ok();
+        let good = rest.is_empty() || rest.split(|byte| *byte == b'/').all(sound);
+        good.then(|| Self(bytes.to_vec()))
     }
 
     /// The entry `name` of this directory.
@@ -65,6 +81,20 @@ impl fmt::Debug for FilePath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_absolute_paths_are_taken() {
+        for good in [&b"/"[..], b"/a", b"/a/b c", b"/\xff"] {
+            assert_eq!(FilePath::new(good).unwrap().as_bytes(), good);
+        }
+        let long = [&b"/"[..], &[b'a'; 256]].concat();
+        let bad: [&[u8]; 9] =
+            [b"", b"a", b"/a/", b"//", b"/.", b"/a/../b", b"/a//b", b"/\0", &long];
+        for bad in bad {
+            assert_eq!(FilePath::new(bad), None, "{bad:?}");
+        }
+        assert_eq!(FilePath::new(&b"/abc".repeat(1025)), None);
+    }
 
     #[test]
     fn paths_contain_what_is_below_them_and_not_what_is_named_alike() {

@@ -14,7 +14,7 @@ use super::dispatch::{self, Answer};
 use super::init::{self, Agreement};
 use super::reply;
 use super::request::{Header, Offer, Operation};
-use crate::{Errno, Event, FileSystem, Observer, Readable, Writable};
+use crate::{Changes, Errno, Event, FileSystem, Observer, Readable, SetTime, Time, Writable};
 
 /// How much work a guest may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub struct Server<F> {
     fs: F,
     limits: Limits,
     observer: Observer,
+    mark: Option<Time>,
     agreed: Mutex<Option<Agreement>>,
     slots: Semaphore,
     lock_waits: Semaphore,
@@ -66,11 +67,20 @@ impl<F: FileSystem> Server<F> {
             fs,
             limits,
             observer,
+            mark: None,
             agreed: Mutex::new(None),
             slots: Semaphore::new(limits.slots),
             lock_waits: Semaphore::new(limits.lock_waits),
             interruptible: Mutex::default(),
         }
+    }
+
+    /// A guest that sets the modification time of a file to `mark`, and changes nothing else, wants
+    /// its own kernel to tell its watchers: it is answered with the file's attributes, and nothing
+    /// is changed. So this works on a read-only mount, and is no hole in it.
+    #[must_use]
+    pub fn with_mark(self, mark: Time) -> Self {
+        Self { mark: Some(mark), ..self }
     }
 
     /// The backend.
@@ -118,10 +128,29 @@ impl<F: FileSystem> Server<F> {
             }
             Err(_) if !is_answered(header.opcode) => 0,
             Err(errno) => reply::put(reply, header.unique, Err(errno)),
-            Ok(operation) => match self.admit(&operation, reply) {
-                Ok(()) => self.answer(&header, operation, request, reply).await,
-                Err(errno) => reply::put(reply, header.unique, Err(errno)),
-            },
+            Ok(operation) => {
+                let operation = self.without_mark(operation);
+                match self.admit(&operation, reply) {
+                    Ok(()) => self.answer(&header, operation, request, reply).await,
+                    Err(errno) => reply::put(reply, header.unique, Err(errno)),
+                }
+            }
+        }
+    }
+
+    /// Setting the mark is asking for attributes.
+    fn without_mark(&self, operation: Operation) -> Operation {
+        let (Some(mark), Operation::SetAttr { handle, changes }) = (self.mark, &operation) else {
+            return operation;
+        };
+        let announcement = Changes {
+            modified: Some(SetTime::To(mark)),
+            drop_set_id: changes.drop_set_id,
+            ..Changes::default()
+        };
+        match *changes == announcement {
+            true => Operation::GetAttr { handle: *handle },
+            false => operation,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A host directory as a [`FileSystem`].
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -8,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::attributes::{self, Devices};
 use super::directories::OpenDirectory;
 use super::files::blocking;
+use super::guest_changes::GuestChanges;
 use super::locks::LockOwners;
 use super::mask::MaskTree;
 use super::names::Make;
@@ -34,6 +36,8 @@ pub struct HostDir {
     pub(super) files: HandleTable<OwnedFd>,
     pub(super) directories: HandleTable<OpenDirectory>,
     pub(super) lock_owners: LockOwners,
+    /// What the guest changed, where somebody follows the host's changes.
+    pub(super) guest_changes: OnceLock<Arc<GuestChanges>>,
     /// Served over a network, so that any call may wait.
     pub(super) remote: bool,
 }
@@ -93,6 +97,7 @@ impl HostDir {
             files: HandleTable::new(limits.handles, observer.clone()),
             directories: HandleTable::new(limits.handles, observer.clone()),
             lock_owners: LockOwners::new(limits.lock_owners, observer.clone()),
+            guest_changes: OnceLock::new(),
             remote,
             options,
         })
@@ -218,9 +223,11 @@ impl FileSystem for HostDir {
         handle: Option<Handle>,
         changes: Changes,
     ) -> Result<(Attr, Duration), Errno> {
+        let _changing = self.guest_changes();
         let node = self.nodes.get(inode)?;
         let file = handle.and_then(|handle| self.files.get(inode, handle).ok());
         self.change(&node, file.as_deref(), &changes)?;
+        self.changed_by_guest(&[inode]);
         Ok((self.attr_of(&node)?, self.options.cache.attr))
     }
 
@@ -240,8 +247,11 @@ impl FileSystem for HostDir {
         name: &Name,
         target: &Target,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
-        self.make(caller, &place, 0, &Make::Symlink(target))
+        let entry = self.make(caller, &place, 0, &Make::Symlink(target))?;
+        self.changed_by_guest(&[parent, entry.inode]);
+        Ok(entry)
     }
 
     async fn make_node(
@@ -251,6 +261,7 @@ impl FileSystem for HostDir {
         name: &Name,
         mode: u32,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let what = match Kind::from_mode(mode) {
             Some(Kind::File) => Make::File,
             Some(Kind::Fifo) => Make::Fifo,
@@ -258,7 +269,9 @@ impl FileSystem for HostDir {
             _ => return Err(Errno::EPERM),
         };
         let place = self.place(parent, name, Errno::EACCES)?;
-        self.make(caller, &place, mode & 0o7777, &what)
+        let entry = self.make(caller, &place, mode & 0o7777, &what)?;
+        self.changed_by_guest(&[parent, entry.inode]);
+        Ok(entry)
     }
 
     async fn make_dir(
@@ -268,16 +281,25 @@ impl FileSystem for HostDir {
         name: &Name,
         permissions: u32,
     ) -> Result<Entry, Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
-        self.make(caller, &place, permissions, &Make::Directory)
+        let entry = self.make(caller, &place, permissions, &Make::Directory)?;
+        self.changed_by_guest(&[parent, entry.inode]);
+        Ok(entry)
     }
 
     async fn unlink(&self, parent: Inode, name: &Name) -> Result<(), Errno> {
-        self.remove(parent, name, AtFlags::empty())
+        let _changing = self.guest_changes();
+        self.remove(parent, name, AtFlags::empty())?;
+        self.changed_by_guest(&[parent]);
+        Ok(())
     }
 
     async fn remove_dir(&self, parent: Inode, name: &Name) -> Result<(), Errno> {
-        self.remove(parent, name, AtFlags::REMOVEDIR)
+        let _changing = self.guest_changes();
+        self.remove(parent, name, AtFlags::REMOVEDIR)?;
+        self.changed_by_guest(&[parent]);
+        Ok(())
     }
 
     async fn rename(
@@ -286,16 +308,27 @@ impl FileSystem for HostDir {
         to: (Inode, &Name),
         mode: RenameMode,
     ) -> Result<(), Errno> {
-        self.move_name(from, to, mode)
+        let _changing = self.guest_changes();
+        self.move_name(from, to, mode)?;
+        self.changed_by_guest(&[from.0, to.0]);
+        Ok(())
     }
 
     async fn link(&self, inode: Inode, parent: Inode, name: &Name) -> Result<Entry, Errno> {
-        self.add_name(inode, parent, name)
+        let _changing = self.guest_changes();
+        let entry = self.add_name(inode, parent, name)?;
+        self.changed_by_guest(&[parent, inode]);
+        Ok(entry)
     }
 
     async fn open(&self, inode: Inode, flags: OpenFlags) -> Result<Opened, Errno> {
+        let _changing = self.guest_changes();
         let node = self.nodes.get(inode)?;
-        self.open_node(&node, flags)
+        let opened = self.open_node(&node, flags)?;
+        if flags.truncate {
+            self.changed_by_guest(&[inode]);
+        }
+        Ok(opened)
     }
 
     async fn create(
@@ -306,8 +339,11 @@ impl FileSystem for HostDir {
         permissions: u32,
         flags: OpenFlags,
     ) -> Result<(Entry, Opened), Errno> {
+        let _changing = self.guest_changes();
         let place = self.place(parent, name, Errno::EACCES)?;
-        self.create_file(caller, &place, permissions, flags)
+        let created = self.create_file(caller, &place, permissions, flags)?;
+        self.changed_by_guest(&[parent, created.0.inode]);
+        Ok(created)
     }
 
     async fn temporary(
@@ -338,7 +374,10 @@ impl FileSystem for HostDir {
         data: &mut Readable,
         flags: WriteFlags,
     ) -> Result<usize, Errno> {
-        self.write_file(inode, handle, offset, data, flags)
+        let _changing = self.guest_changes();
+        let count = self.write_file(inode, handle, offset, data, flags)?;
+        self.changed_by_guest(&[inode]);
+        Ok(count)
     }
 
     async fn flush(&self, inode: Inode, handle: Handle, owner: u64) -> Result<(), Errno> {
@@ -405,7 +444,10 @@ impl FileSystem for HostDir {
         value: &[u8],
         flags: u32,
     ) -> Result<(), Errno> {
-        self.write_xattr(inode, name, value, flags)
+        let _changing = self.guest_changes();
+        self.write_xattr(inode, name, value, flags)?;
+        self.changed_by_guest(&[inode]);
+        Ok(())
     }
 
     async fn get_xattr(&self, inode: Inode, name: &Name) -> Result<Vec<u8>, Errno> {
@@ -417,7 +459,10 @@ impl FileSystem for HostDir {
     }
 
     async fn remove_xattr(&self, inode: Inode, name: &Name) -> Result<(), Errno> {
-        self.drop_xattr(inode, name)
+        let _changing = self.guest_changes();
+        self.drop_xattr(inode, name)?;
+        self.changed_by_guest(&[inode]);
+        Ok(())
     }
 
     async fn get_lock(&self, inode: Inode, handle: Handle, lock: Lock) -> Result<Lock, Errno> {
@@ -443,7 +488,10 @@ impl FileSystem for HostDir {
         range: (u64, u64),
         mode: AllocateMode,
     ) -> Result<(), Errno> {
-        self.allocate_range(self.files.get(inode, handle)?, range, mode).await
+        let _changing = self.guest_changes();
+        self.allocate_range(self.files.get(inode, handle)?, range, mode).await?;
+        self.changed_by_guest(&[inode]);
+        Ok(())
     }
 
     async fn seek(&self, inode: Inode, handle: Handle, seek: Seek) -> Result<u64, Errno> {
@@ -451,9 +499,12 @@ impl FileSystem for HostDir {
     }
 
     async fn copy_range(&self, from: Place, to: Place, length: u64) -> Result<usize, Errno> {
+        let _changing = self.guest_changes();
         let source = self.files.get(from.inode, from.handle)?;
         let target = self.files.get(to.inode, to.handle)?;
-        self.copy((source, from.offset), (target, to.offset), length).await
+        let count = self.copy((source, from.offset), (target, to.offset), length).await?;
+        self.changed_by_guest(&[to.inode]);
+        Ok(count)
     }
 
     async fn sync_fs(&self) -> Result<(), Errno> {

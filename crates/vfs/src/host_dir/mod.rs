@@ -20,6 +20,7 @@ mod attributes;
 mod directories;
 mod file_system;
 mod files;
+mod guest_changes;
 mod locks;
 mod mask;
 mod names;
@@ -29,7 +30,9 @@ mod options;
 mod owners;
 mod place;
 mod proc_fd;
+mod watch;
 mod xattrs;
 
 pub use file_system::{Held, HostDir};
 pub use options::{Access, HostDirError, HostDirLimits, HostDirOptions, Mask};
+pub use watch::HostWatcher;

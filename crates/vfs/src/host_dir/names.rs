@@ -191,6 +191,7 @@ impl HostDir {
     /// A moved node learns its new place.
     fn seen_after_move(&self, place: &Place<'_>) {
         if let Ok(found) = attributes::of_name(place.directory(), place.name) {
+            self.found_after_guest(&found);
             let sighting = Self::sighting(place, found);
             if let Some(node) = self.nodes.count_known(&sighting) {
                 self.nodes.forget(node.inode, 1);

@@ -23,7 +23,7 @@ use super::Device;
 use super::notify::Notifier;
 use super::region::{self, Translation};
 use super::ring::{self, Order};
-use super::worker::Start;
+use super::worker::{Start, Work};
 use crate::limits::MAX_RING_SIZE;
 use crate::memory::SharedMemory;
 
@@ -53,7 +53,7 @@ struct RingSlot {
 pub(super) struct Handler<D> {
     device: Arc<D>,
     memory: SharedMemory,
-    starts: mpsc::UnboundedSender<Start>,
+    work: mpsc::UnboundedSender<Work>,
     translation: Translation,
     rings: Vec<RingSlot>,
     features: u64,
@@ -63,10 +63,10 @@ impl<D: Device> Handler<D> {
     pub(super) fn new(
         device: Arc<D>,
         memory: SharedMemory,
-        starts: mpsc::UnboundedSender<Start>,
+        work: mpsc::UnboundedSender<Work>,
     ) -> Self {
         let rings = (0..device.queues()).map(|_| RingSlot::default()).collect();
-        Self { device, memory, starts, translation: Translation::default(), rings, features: 0 }
+        Self { device, memory, work, translation: Translation::default(), rings, features: 0 }
     }
 
     fn offered(&self) -> u64 {
@@ -75,6 +75,15 @@ impl<D: Device> Handler<D> {
             | 1 << VIRTIO_RING_F_EVENT_IDX
             | 1 << VIRTIO_RING_F_INDIRECT_DESC
             | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    /// Without acknowledged messages, which the library offers by itself.
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        if self.device.config().is_empty() {
+            VhostUserProtocolFeatures::MQ
+        } else {
+            VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG
+        }
     }
 
     fn ring(&mut self, index: impl TryInto<usize>) -> Result<&mut RingSlot> {
@@ -95,7 +104,7 @@ impl<D: Device> Handler<D> {
     fn start_if_ready(&mut self, index: usize) -> Result<()> {
         let event_idx = self.features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         let memory = self.memory.memory();
-        let starts = self.starts.clone();
+        let work = self.work.clone();
         let ring = self.ring(index)?;
         let (Some(kick), true, true, None) =
             (&ring.kick, ring.addressed, ring.enabled, &ring.orders)
@@ -110,6 +119,7 @@ impl<D: Device> Handler<D> {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (reply, begun) = oneshot::channel();
         let start = Start {
+            index,
             queue,
             kick: duplicate(kick)?,
             call: notifier(ring.call.as_ref())?,
@@ -117,7 +127,7 @@ impl<D: Device> Handler<D> {
             orders: receiver,
             reply,
         };
-        starts.send(start).map_err(|_| Error::BackendInternalError)?;
+        work.send(Work::Start(start)).map_err(|_| Error::BackendInternalError)?;
         begun
             .blocking_recv()
             .map_err(|_| Error::BackendInternalError)?
@@ -142,6 +152,7 @@ impl<D: Device> Handler<D> {
 
     fn reset(&mut self) -> Result<()> {
         self.stop_all()?;
+        self.work.send(Work::Reset).map_err(|_| Error::BackendInternalError)?;
         self.rings.iter_mut().for_each(|ring| *ring = RingSlot::default());
         self.features = 0;
         Ok(())
@@ -190,13 +201,11 @@ impl<D: Device> VhostUserBackendReqHandlerMut for Handler<D> {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::CONFIG)
+        Ok(self.protocol_features())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        let offered = VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::REPLY_ACK;
+        let offered = self.protocol_features() | VhostUserProtocolFeatures::REPLY_ACK;
         if features & !offered.bits() != 0 {
             return Err(Error::InvalidParam);
         }

@@ -8,19 +8,24 @@
 //! ```
 //!
 //! A ring belongs to its task, so no lock is taken to serve it, and only the worker thread writes
-//! guest memory, so that nothing is written once a ring has stopped.
+//! guest memory, so that nothing is written once a ring has stopped: a request that does not end in
+//! time is not polled any more ([`left`]), until the ring goes on.
 
 mod handler;
+mod left;
 mod notify;
 mod region;
 mod ring;
 mod server;
 mod worker;
 
+use std::time::Duration;
+
 use futures::future::LocalBoxFuture;
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
+use crate::limits::REQUEST_DEADLINE;
 use crate::memory::Memory;
 
 pub use server::DeviceServer;
@@ -36,7 +41,7 @@ pub(crate) trait Device: Send + Sync + 'static {
     /// How many queues there are.
     fn queues(&self) -> u16;
 
-    /// The configuration space.
+    /// The configuration space; empty when the front end has it.
     fn config(&self) -> &[u8];
 
     /// Begins to serve a chain. The future ends in bounded time with how many bytes of the
@@ -48,4 +53,12 @@ pub(crate) trait Device: Send + Sync + 'static {
         memory: &Memory,
         chain: DescriptorChain<&GuestMemoryMmap>,
     ) -> Result<LocalBoxFuture<'static, u32>, Self::Refusal>;
+
+    /// How long a ring that is stopped waits for requests under way.
+    fn stop_patience(&self) -> Duration {
+        REQUEST_DEADLINE
+    }
+
+    /// A driver begins anew: it knows nothing of what was before. Requests of before are dropped.
+    fn reset(&self) {}
 }

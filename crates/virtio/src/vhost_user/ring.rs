@@ -1,7 +1,9 @@
 //! One ring: its requests are taken, served side by side, and put back in any order.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -9,10 +11,12 @@ use std::task::{Context, Poll};
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
 use super::Device;
+use super::left::{Left, LeftRings};
 use super::notify::{Kick, Notifier};
 use crate::limits::BATCH;
 use crate::memory::SharedMemory;
@@ -21,12 +25,16 @@ use crate::memory::SharedMemory;
 pub(super) enum Order {
     Call(Notifier),
     Error(Notifier),
-    /// Take nothing more, finish what is under way, and say where the next request would be.
+    /// Take nothing more, finish what is under way or let it rest, and say where the next request
+    /// would be.
     Stop(oneshot::Sender<u16>),
 }
 
+/// Requests under way.
+pub(super) type Jobs = FuturesUnordered<Job>;
+
 /// A request under way.
-struct Job {
+pub(super) struct Job {
     head: u16,
     work: LocalBoxFuture<'static, u32>,
 }
@@ -40,6 +48,7 @@ impl Future for Job {
 }
 
 pub(super) struct Ring<D> {
+    pub(super) index: usize,
     pub(super) device: Arc<D>,
     pub(super) memory: SharedMemory,
     pub(super) queue: Queue,
@@ -47,6 +56,8 @@ pub(super) struct Ring<D> {
     pub(super) call: Notifier,
     pub(super) error: Notifier,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    /// Where it leaves what is not done when it is stopped.
+    pub(super) left: Rc<RefCell<LeftRings>>,
 }
 
 /// What a ring does with its guest.
@@ -61,9 +72,8 @@ enum State {
 }
 
 impl<D: Device> Ring<D> {
-    /// Serves until told to stop, or until nobody is there to tell.
-    pub(super) async fn run(mut self) {
-        let mut jobs = FuturesUnordered::new();
+    /// Serves, beginning with these requests, until told to stop, or until nobody is there to tell.
+    pub(super) async fn run(mut self, mut jobs: Jobs) {
         // There may be requests from before: the guest does not notify twice.
         let mut state = State::Busy;
         loop {
@@ -73,7 +83,9 @@ impl<D: Device> Ring<D> {
                     Some(Order::Call(call)) => self.call = call,
                     Some(Order::Error(error)) => self.error = error,
                     Some(Order::Stop(reply)) => {
-                        self.drain(jobs).await;
+                        self.finish(&mut jobs).await;
+                        let left = Left::new(&self.queue, &self.memory.memory(), jobs);
+                        self.left.borrow_mut().keep(self.index, left);
                         let _ = reply.send(self.queue.next_avail());
                         return;
                     }
@@ -101,7 +113,7 @@ impl<D: Device> Ring<D> {
     }
 
     /// Takes requests and serves at once what can be.
-    async fn take(&mut self, jobs: &mut FuturesUnordered<Job>) -> State {
+    async fn take(&mut self, jobs: &mut Jobs) -> State {
         let memory = self.memory.memory();
         // The memory may be another one since the last time.
         if !self.queue.is_valid(&*memory) {
@@ -150,7 +162,7 @@ impl<D: Device> Ring<D> {
     }
 
     /// Gives back a request, and all others that are done too.
-    fn put_back(&mut self, first: (u16, u32), jobs: &mut FuturesUnordered<Job>) {
+    fn put_back(&mut self, first: (u16, u32), jobs: &mut Jobs) {
         let memory = self.memory.memory();
         self.publish(&memory, first);
         while let Some(Some(done)) = jobs.next().now_or_never() {
@@ -159,9 +171,16 @@ impl<D: Device> Ring<D> {
         self.notify(&memory);
     }
 
-    async fn drain(&mut self, mut jobs: FuturesUnordered<Job>) {
-        while let Some(done) = jobs.next().await {
-            self.put_back(done, &mut jobs);
+    /// Gives requests under way the time that the device allows them.
+    async fn finish(&mut self, jobs: &mut Jobs) {
+        let patience = self.device.stop_patience();
+        let all = async {
+            while let Some(done) = jobs.next().await {
+                self.put_back(done, jobs);
+            }
+        };
+        if timeout(patience, all).await.is_err() {
+            tracing::debug!(requests = jobs.len(), "a stopped ring has requests under way");
         }
     }
 

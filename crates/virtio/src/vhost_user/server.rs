@@ -30,9 +30,9 @@ impl DeviceServer {
         let told = Arc::clone(&failure);
         let device = Arc::new(device);
         let memory = SharedMemory::new(GuestMemoryMmap::new());
-        let (starts, rings) =
+        let (work, rings) =
             worker::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
-        let handler = Arc::new(Mutex::new(Handler::new(device, memory, starts)));
+        let handler = Arc::new(Mutex::new(Handler::new(device, memory, work)));
         let connection = BackendReqHandler::from_stream(socket, handler);
         let line = ours.try_clone().map_err(DeviceError::Start)?;
         let thread = std::thread::Builder::new()

@@ -1,7 +1,9 @@
 //! The thread that serves the rings of one device.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,15 +11,25 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use virtio_queue::Queue;
+use vm_memory::GuestAddressSpace;
 
 use super::Device;
+use super::left::LeftRings;
 use super::notify::{Kick, Notifier};
 use super::ring::{Order, Ring};
-use crate::limits::{BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
+use crate::limits::{BLOCKING_THREAD_END, BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
 use crate::memory::SharedMemory;
+
+/// What the connection has the thread do.
+pub(super) enum Work {
+    Start(Start),
+    /// All rings are stopped, and none will go on.
+    Reset,
+}
 
 /// A ring to begin with.
 pub(super) struct Start {
+    pub(super) index: usize,
     pub(super) queue: Queue,
     pub(super) kick: File,
     pub(super) call: Notifier,
@@ -31,7 +43,7 @@ pub(super) struct Start {
 pub(super) fn spawn<D: Device>(
     device: Arc<D>,
     memory: SharedMemory,
-) -> io::Result<(mpsc::UnboundedSender<Start>, JoinHandle<()>)> {
+) -> io::Result<(mpsc::UnboundedSender<Work>, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let runtime = Builder::new_current_thread()
         .enable_io()
@@ -44,8 +56,9 @@ pub(super) fn spawn<D: Device>(
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);
-        // A read that hangs in the kernel must not hold up the end; it touches no guest memory.
-        runtime.shutdown_background();
+        // Idle threads end at once. A read that hangs in the kernel must not hold up the end; it
+        // touches no guest memory.
+        runtime.shutdown_timeout(BLOCKING_THREAD_END);
     })?;
     Ok((sender, thread))
 }
@@ -53,15 +66,24 @@ pub(super) fn spawn<D: Device>(
 async fn serve<D: Device>(
     device: Arc<D>,
     memory: SharedMemory,
-    mut starts: mpsc::UnboundedReceiver<Start>,
+    mut work: mpsc::UnboundedReceiver<Work>,
 ) {
-    while let Some(start) = starts.recv().await {
-        let Start { queue, kick, call, error, orders, reply } = start;
+    let left = Rc::new(RefCell::new(LeftRings::default()));
+    while let Some(work) = work.recv().await {
+        let start = match work {
+            Work::Start(start) => start,
+            Work::Reset => {
+                left.borrow_mut().begin_anew(&*device);
+                continue;
+            }
+        };
+        let Start { index, queue, kick, call, error, orders, reply } = start;
         let begun = Kick::new(kick).map(|kick| {
+            let jobs = left.borrow_mut().take(index, &queue, &memory.memory(), &*device);
             let device = Arc::clone(&device);
-            let memory = memory.clone();
-            let ring = Ring { device, memory, queue, kick, call, error, orders };
-            tokio::task::spawn_local(ring.run());
+            let (memory, left) = (memory.clone(), Rc::clone(&left));
+            let ring = Ring { index, device, memory, queue, kick, call, error, orders, left };
+            tokio::task::spawn_local(ring.run(jobs));
         });
         let _ = reply.send(begun);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -80,16 +81,24 @@ pub(crate) fn sector_content(sector: u64) -> Vec<u8> {
 impl FrontEnd {
     /// Connected, features agreed on, nothing shared.
     pub(crate) fn connect(disk: Arc<Disk>) -> Self {
+        Self::connect_to(|socket| {
+            let options = BlockOptions { serial: "serial".to_owned(), queues: 2 };
+            virtio::serve_block(socket, disk, options).unwrap()
+        })
+    }
+
+    /// The same with any device of two queues.
+    pub(crate) fn connect_to(serve: impl FnOnce(UnixStream) -> DeviceServer) -> Self {
         let (socket, theirs) = Socket::pair();
-        let options = BlockOptions { serial: "serial".to_owned(), queues: 2 };
-        let server = virtio::serve_block(theirs, disk, options).unwrap();
+        let server = serve(theirs);
         let file = memfd(MEMORY as u64, SealFlag::F_SEAL_SHRINK);
         let offset = FileOffset::new(file.try_clone().unwrap(), 0);
         let ranges = [(GuestAddress(0), MEMORY, Some(offset))];
         let memory = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
         assert!(socket.ask_u64(GET_FEATURES) & 1 << 30 != 0);
-        assert_eq!(socket.ask_u64(GET_PROTOCOL_FEATURES), PROTOCOL_FEATURES);
-        assert!(socket.tell(SET_PROTOCOL_FEATURES, &PROTOCOL_FEATURES.to_ne_bytes(), &[]));
+        let features = socket.ask_u64(GET_PROTOCOL_FEATURES);
+        assert_eq!(features | CONFIG, PROTOCOL_FEATURES);
+        assert!(socket.tell(SET_PROTOCOL_FEATURES, &features.to_ne_bytes(), &[]));
         let eventfd = || EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
         let rings = (0..2)
             .map(|_| Notifications { kick: eventfd(), call: eventfd(), error: eventfd() })
@@ -99,12 +108,15 @@ impl FrontEnd {
 
     /// With memory and both rings running.
     pub(crate) fn running(disk: Arc<Disk>) -> Self {
-        let front_end = Self::connect(disk);
-        assert!(front_end.share_memory());
+        Self::connect(disk).set_up()
+    }
+
+    pub(crate) fn set_up(self) -> Self {
+        assert!(self.share_memory());
         for index in 0..2 {
-            assert!(front_end.start(index, 0));
+            assert!(self.start(index, 0));
         }
-        front_end
+        self
     }
 
     pub(crate) fn share_memory(&self) -> bool {

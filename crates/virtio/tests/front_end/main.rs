@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
 
 mod driver;
+mod filesystem;
 mod garbage;
 mod rings;
 mod setup;

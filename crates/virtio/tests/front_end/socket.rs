@@ -23,9 +23,11 @@ pub(crate) const SET_PROTOCOL_FEATURES: u32 = 16;
 pub(crate) const GET_QUEUE_NUM: u32 = 17;
 pub(crate) const SET_VRING_ENABLE: u32 = 18;
 pub(crate) const GET_CONFIG: u32 = 24;
+pub(crate) const RESET_OWNER: u32 = 4;
 
+pub(crate) const CONFIG: u64 = 1 << 9;
 /// Multiple queues, acknowledged messages, configuration space.
-pub(crate) const PROTOCOL_FEATURES: u64 = 1 | 1 << 3 | 1 << 9;
+pub(crate) const PROTOCOL_FEATURES: u64 = 1 | 1 << 3 | CONFIG;
 
 const VERSION: u32 = 1;
 const NEED_REPLY: u32 = 8;

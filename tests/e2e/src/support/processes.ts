@@ -77,17 +77,27 @@ export function isAlive(pid: number): boolean {
   return hostProcesses().some((p) => p.pid === pid && p.state !== "Z");
 }
 
-/** What this process's descriptors point at, without those that are Node's own business. */
-export function openDescriptors(): string[] {
+/** What a process's descriptors (this one's) point at. */
+export function openDescriptors(pid: number = process.pid): string[] {
   const found: string[] = [];
-  for (const fd of readdirSync("/proc/self/fd")) {
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      found.push(readlinkSync(`/proc/self/fd/${fd}`));
+      found.push(readlinkSync(`/proc/${pid}/fd/${fd}`));
     } catch {
-      // The descriptor of the listing itself.
+      // The descriptor of the listing itself, or one that was closed meanwhile.
     }
   }
   return found;
+}
+
+/** Paths and abstract names of the Unix sockets that these processes hold. */
+export function namedSockets(pids: number[]): string[] {
+  const held = new Set(pids.flatMap((pid) => openDescriptors(pid)));
+  const lines = readFileSync("/proc/net/unix", "utf8").trim().split("\n").slice(1);
+  return lines.flatMap((line) => {
+    const [, , , , , , inode, name] = line.split(/\s+/);
+    return name !== undefined && held.has(`socket:[${inode}]`) ? [name] : [];
+  });
 }
 
 /** Resident memory that only this process uses plus its share of the rest (PSS), in KiB. */

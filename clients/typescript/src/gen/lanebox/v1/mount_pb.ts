@@ -19,8 +19,8 @@ export const file_lanebox_v1_mount: GenFile = /*@__PURE__*/
  */
 export type Mount = Message<"lanebox.v1.Mount"> & {
   /**
-   * Where it appears in the guest: absolute, in normal form, not "/". Mounts are made parents
-   * first, whatever their order in the request.
+   * Where it appears in the guest: absolute, in normal form, not "/", and not in /proc, /sys or
+   * /dev. Mounts are made parents first, whatever their order in the request.
    *
    * @generated from field: string target = 1;
    */

@@ -192,7 +192,7 @@ export type BootRequest = Message<"lanebox.v1.BootRequest"> & {
   deadlineMs: number;
 
   /**
-   * Filesystems beside the root, at most 32.
+   * Filesystems beside the root, at most 16.
    *
    * @generated from field: repeated lanebox.v1.Mount mounts = 12;
    */

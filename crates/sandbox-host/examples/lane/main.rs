@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! cargo run --release -p sandbox-host --example lane -- --kernel K --initramfs I --image M \
-//!     [--host PROGRAM] [--repeat N] [--parallel N] [COMMAND [ARG…]]
+//!     [--host PROGRAM] [--repeat N] [--parallel N] [--bind SRC:DST[:ro]] [--tree DST] [COMMAND [ARG…]]
 //! ```
+//! `--bind` mounts a directory of the host, `--tree` one in this program's memory (see `tree`).
 //! Prints how long the boot, its steps, the command and the shutdown took, and the memory of the
 //! helper before and after `--repeat` runs in a row and `--parallel` at once.
 #![allow(clippy::unwrap_used, reason = "what it shares with the tests may panic")]
 
-#[path = "../tests/support/calls.rs"]
+#[path = "../../tests/support/calls.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
 mod calls;
-#[path = "../tests/support/helper.rs"]
+#[path = "../../tests/support/helper.rs"]
 mod helper;
-#[path = "../tests/support/machine.rs"]
+#[path = "../../tests/support/machine.rs"]
 mod machine;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -48,6 +50,12 @@ struct Args {
     /// Runs at once, after those.
     #[arg(long, default_value_t = 0)]
     parallel: u32,
+    /// Directories of the host to mount.
+    #[arg(long)]
+    bind: Vec<String>,
+    /// Where to mount a tree in this program's memory.
+    #[arg(long)]
+    tree: Option<String>,
     /// Seconds to wait before the shutdown.
     #[arg(long, default_value_t = 0)]
     linger: u64,
@@ -66,9 +74,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel.clone());
-    let process = ProcessServiceClient::new(channel);
+    let process = ProcessServiceClient::new(channel.clone());
+    let mut mounts: Vec<v1::Mount> = args.bind.iter().map(|bind| bound(bind)).collect();
+    if let Some(target) = &args.tree {
+        tree::serve(channel.clone()).await.inspect_err(show)?;
+        mounts.push(tree::mount(target));
+    }
+    drop(channel);
     let Args { kernel, initramfs, image, .. } = args;
-    let request = Machine { kernel, initramfs, image }.request();
+    let mut request = Machine { kernel, initramfs, image }.request();
+    request.mounts = mounts;
     memory(child.id(), "before boot");
 
     let begun = Instant::now();
@@ -116,6 +131,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop((sandbox, process));
     eprintln!("{:?}", helper::ended(child).await.0);
     Ok(())
+}
+
+/// `SRC:DST`, or `SRC:DST:ro`.
+fn bound(bind: &str) -> v1::Mount {
+    let mut parts = bind.split(':');
+    let mut next = || parts.next().unwrap_or_default().to_owned();
+    let (source, target, read_only) = (next(), next(), next() == "ro");
+    let bind = v1::BindMount { source, ..v1::BindMount::default() };
+    let source = Some(v1::mount::Source::Bind(bind));
+    v1::Mount { target, read_only, source, ..v1::Mount::default() }
 }
 
 async fn run(process: &ProcessServiceClient<Channel>, argv: &[&str]) -> Result<Ran, Status> {
