@@ -13,7 +13,9 @@ use async_trait::async_trait;
 
 use super::{Decision, Grants, Policy};
 use crate::address::{AddressClass, Cidr};
+use crate::dns::HOST_NAME;
 use crate::flow::{Flow, Transport};
+use crate::link::is_host;
 use crate::service::{Interceptor, Resolver};
 
 #[cfg(test)]
@@ -44,7 +46,8 @@ pub struct Rule {
     /// Ports, one of which is the destination's. Empty: any, or the usual ones of `allow`.
     pub ports: Vec<RangeInclusive<u16>>,
     /// Whether a trusted name may point at an address that is not of the public Internet. Without
-    /// it such an answer (a rebinding) matches only where `to` names the address too.
+    /// it such an answer (a rebinding) matches only where `to` names the address too; the host's own
+    /// name needs neither.
     pub allow_private: bool,
 }
 
@@ -79,8 +82,10 @@ impl Rule {
         let Some(pattern) = &self.host else { return Some(None) };
         let class = AddressClass::of(address);
         let trusted = class.public_internet || self.allow_private || !self.to.is_empty();
-        let name = names.names_of(address).into_iter().find(|name| pattern.matches(name));
-        name.filter(|_| trusted).map(Some)
+        // The host's own name leads where it has to.
+        let own = |name: &str| is_host(address) && name == HOST_NAME;
+        let fits = |name: &String| pattern.matches(name) && (trusted || own(name));
+        names.names_of(address).into_iter().find(fits).map(Some)
     }
 }
 

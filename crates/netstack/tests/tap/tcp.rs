@@ -9,13 +9,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use netstack::{Config, Decision, DenyReason, Event, Flow, FlowEnd, Grants, Policy};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::guest::{AcceptAll, Digest, Guest, PATIENCE, noise, resident, until};
 
+/// Any port of the host's loopback, and the address by which the guest names it.
+fn ends(v6: bool) -> (&'static str, &'static str) {
+    if v6 { ("[::1]:0", "fd00::2") } else { ("127.0.0.1:0", "10.0.2.2") }
+}
+
 /// A listener on the host's loopback, and its address as the guest names it.
 fn listen(v6: bool) -> (TcpListener, SocketAddr) {
-    let (real, named) = if v6 { ("[::1]:0", "fd00::2") } else { ("127.0.0.1:0", "10.0.2.2") };
+    let (real, named) = ends(v6);
     let listener = TcpListener::bind(real).expect("a port");
     let port = listener.local_addr().expect("its address").port();
     (listener, SocketAddr::new(named.parse().expect("an address"), port))
@@ -162,8 +167,14 @@ fn refused_is_refused_and_unreachable_is_unreachable() {
         return;
     };
     for v6 in [false, true] {
-        let (listener, address) = listen(v6);
-        drop(listener);
+        // A port that is taken, so that nobody else gets it, and does not listen.
+        let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let silent = Socket::new(domain, Type::STREAM, None).expect("a socket");
+        let (real, named) = ends(v6);
+        let real: SocketAddr = real.parse().expect("an endpoint");
+        silent.bind(&real.into()).expect("a port");
+        let bound = silent.local_addr().expect("its address").as_socket().expect("an endpoint");
+        let address = SocketAddr::new(named.parse().expect("an address"), bound.port());
         let error = guest.run(move || TcpStream::connect(address)).expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }

@@ -53,8 +53,11 @@ fn datagrams_go_both_ways_and_one_question_is_asked() {
 fn a_port_that_nobody_has_is_refused() {
     let Some(guest) = Guest::new("a_port_that_nobody_has_is_refused") else { return };
     for (real, named) in [("127.0.0.1:0", "10.0.2.2"), ("[::1]:0", "fd00::2")] {
-        let port = socket(real).local_addr().expect("its address").port();
-        let to = SocketAddr::new(named.parse().expect("an address"), port);
+        // Connected to itself, it keeps the port from others and takes nothing from them.
+        let deaf = socket(real);
+        let bound = deaf.local_addr().expect("its address");
+        deaf.connect(bound).expect("a destination");
+        let to = SocketAddr::new(named.parse().expect("an address"), bound.port());
         let client = guest.run(move || connected(to));
         client.send(b"anybody?").expect("sent");
         let error = client.recv(&mut [0; 8]).expect_err("nobody");

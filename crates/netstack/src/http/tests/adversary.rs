@@ -88,7 +88,7 @@ async fn a_slow_head_is_given_up() {
 
 #[tokio::test]
 async fn a_quiet_connection_is_ended() {
-    let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { idle: Duration::from_millis(500), ..Limits::default() };
     let world = World::new(Setup { limits, ..Setup::default() }).await;
     let mut guest = world.connect(named(), inject()).await;
     let send = format!("GET /last HTTP/1.1\r\nHost: {NAME}\r\n\r\n");

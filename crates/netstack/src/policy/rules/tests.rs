@@ -48,9 +48,16 @@ fn flow(transport: Transport, destination: &str) -> Flow {
 }
 
 fn rules(rules: Vec<Rule>) -> Rules {
-    let names = [("1.2.3.4", "api.example.com"), ("10.9.8.7", "api.example.com")]
-        .into_iter()
-        .map(|(address, name)| (address.parse().expect("an address"), vec![name.to_owned()]));
+    let names = [
+        ("1.2.3.4", &["api.example.com"][..]),
+        ("10.9.8.7", &["api.example.com", "host.lanebox.internal"]),
+        ("10.0.2.2", &["api.example.com", "host.lanebox.internal"]),
+    ]
+    .into_iter()
+    .map(|(address, names)| {
+        let names = names.iter().map(|&name| name.to_owned());
+        (address.parse().expect("an address"), names.collect())
+    });
     let services = Services {
         resolver: Some(Arc::new(Nobody)),
         names: Some(Arc::new(Table(names.collect()))),
@@ -112,6 +119,15 @@ fn a_host_needs_a_trusted_name_and_a_public_address() {
     assert_eq!(verdict(host(Allow::Tcp, "api.example.com"), Tcp, "10.9.8.7:1"), "none");
     let private = Rule { allow_private: true, ..host(Allow::Tcp, "api.example.com") };
     assert_eq!(verdict(private, Tcp, "10.9.8.7:1"), "accept");
+}
+
+#[test]
+fn the_hosts_own_name_leads_to_the_host_and_nowhere_else() {
+    for (destination, expected) in [("10.0.2.2:1", "accept"), ("10.9.8.7:1", "none")] {
+        let rule = host(Allow::Tcp, "host.lanebox.internal");
+        assert_eq!(verdict(rule, Tcp, destination), expected);
+        assert_eq!(verdict(host(Allow::Tcp, "api.example.com"), Tcp, destination), "none");
+    }
 }
 
 #[test]
