@@ -92,14 +92,14 @@ impl Guest {
     /// Connects. What is returned is the guest's program's end of the connection.
     pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<UnixStream> {
         let (reply, result) = oneshot::channel();
-        self.0.send(Command::Connect(to, reply)).ok().expect("the guest lives");
+        self.0.send(Command::Connect(to, reply)).expect("the guest lives");
         timeout(PATIENCE, result).await.expect("an outcome").expect("the guest lives")
     }
 
     /// Sends a datagram and waits for the one that answers it.
     pub(crate) async fn ask(&self, to: SocketAddr, datagram: &[u8]) -> Vec<u8> {
         let (reply, result) = oneshot::channel();
-        self.0.send(Command::Ask(to, datagram.to_vec(), reply)).ok().expect("the guest lives");
+        self.0.send(Command::Ask(to, datagram.to_vec(), reply)).expect("the guest lives");
         timeout(PATIENCE, result).await.expect("an answer").expect("the guest lives")
     }
 }
