@@ -4,12 +4,14 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "lanebox/v1/error.proto",
+    "lanebox/v1/file.proto",
     "lanebox/v1/filesystem.proto",
     "lanebox/v1/mount.proto",
     "lanebox/v1/process.proto",
     "lanebox/v1/sandbox.proto",
+    "lanebox/guest/v1/file.proto",
     "lanebox/guest/v1/guest.proto",
     "lanebox/guest/v1/process.proto",
 ];

@@ -4,6 +4,7 @@ import * as http2 from "node:http2";
 import type { Socket } from "node:net";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { FileService } from "./gen/lanebox/v1/file_pb.js";
 import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
@@ -22,6 +23,7 @@ export class Connection {
   readonly sandbox: Client<typeof SandboxService>;
   readonly process: Client<typeof ProcessService>;
   readonly filesystem: Client<typeof FilesystemService>;
+  readonly files: Client<typeof FileService>;
   /** Resolves when the connection is gone, for whatever reason; never rejects. */
   readonly lost: Promise<void>;
   readonly #session: http2.ClientHttp2Session;
@@ -56,6 +58,7 @@ export class Connection {
     this.sandbox = createClient(SandboxService, transport);
     this.process = createClient(ProcessService, transport);
     this.filesystem = createClient(FilesystemService, transport);
+    this.files = createClient(FileService, transport);
   }
 
   /** Whether no call can be made any more. */

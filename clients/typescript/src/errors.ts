@@ -23,6 +23,7 @@
  * | `limit-exceeded` | a documented limit was reached |
  * | `guest-protocol` | the guest broke the protocol; what it sent was refused |
  * | `internal` | a defect of Lanebox |
+ * | `file-error` | an operation on a file of the guest failed; `errno` says how |
  */
 export type SandboxErrorCode =
   | "invalid-argument"
@@ -41,7 +42,8 @@ export type SandboxErrorCode =
   | "timeout"
   | "limit-exceeded"
   | "guest-protocol"
-  | "internal";
+  | "internal"
+  | "file-error";
 
 /** What a {@link SandboxError} carries beside its code and message. */
 export interface SandboxErrorDetails {

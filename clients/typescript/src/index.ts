@@ -1,10 +1,22 @@
 // What users see. Nothing else of this package is public.
 export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
+export type { CopyOptions, CopyProgress, CopyResult } from "./copy-options.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, MountProblem, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
 export { fs } from "./fs.js";
+export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
+export type {
+  GuestDirectoryEntry,
+  GuestFileOptions,
+  GuestFiles,
+  GuestPath,
+  ReadFileOptions,
+  ReadOptions,
+  WriteOptions,
+} from "./guest-files.js";
+export type { ProcessExit } from "./guest-process.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
 export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
 export type { MemoryEntry, MemorySizes, MemoryStat } from "./memory/stat.js";
@@ -31,7 +43,16 @@ export type { PathLike } from "./mounts/names.js";
 export type { FileSystemPromises, PromisesOptions } from "./mounts/promises.js";
 export { network } from "./network.js";
 export type { BootOptions, IsolationMinimum, SandboxOptions } from "./options.js";
+export type { PtyProcess } from "./pty.js";
 export { type RootfsImage, type RootfsImageOptions, rootfs } from "./rootfs.js";
 export { defineSandbox, type Sandbox } from "./sandbox.js";
+export type { SpawnedProcess } from "./spawn.js";
+export type {
+  PtyOptions,
+  ResourceLimit,
+  ResourceName,
+  SpawnOptions,
+  TerminalSize,
+} from "./spawn-options.js";
 export type { StdinSource } from "./stdin.js";
 export type { Isolation, Vm, VmEnd } from "./vm.js";

@@ -128,7 +128,60 @@ export class Lane {
 
   /** Sends a signal, such as "SIGTERM", to a process group of the guest. */
   async signalProcess(pid: number, signal: string): Promise<void> {
-    await this.#call(() => this.#connection.process.signal({ pid, signal }));
+    await this.process((processes) => processes.signal({ pid, signal }));
+  }
+
+  /** Makes a call about a process of the guest that has one answer. */
+  process<T>(make: (processes: Connection["process"]) => Promise<T>): Promise<T> {
+    return this.#call(() => make(this.#connection.process));
+  }
+
+  /** Makes a call about files that has one answer; rejects with an AbortError when `signal` fires. */
+  async files<T>(
+    signal: AbortSignal | undefined,
+    make: (files: Connection["files"], options: { signal: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    if (signal?.aborted) throw new AbortError(signal);
+    this.#refuseWhenOver();
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const unclosed = onAbort(this.closed, () => call.abort());
+    try {
+      return await make(this.#connection.files, { signal: call.signal });
+    } catch (error) {
+      throw await this.#fileError(error, signal);
+    } finally {
+      deaf();
+      unclosed();
+      call.abort();
+    }
+  }
+
+  /** The same for a call with many answers. Leaving the loop ends the call. */
+  async *fileStream<T>(
+    signal: AbortSignal | undefined,
+    open: (files: Connection["files"], options: { signal: AbortSignal }) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void> {
+    if (signal?.aborted) throw new AbortError(signal);
+    this.#refuseWhenOver();
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const unclosed = onAbort(this.closed, () => call.abort());
+    try {
+      yield* open(this.#connection.files, { signal: call.signal });
+    } catch (error) {
+      throw await this.#fileError(error, signal);
+    } finally {
+      deaf();
+      unclosed();
+      call.abort();
+    }
+  }
+
+  async #fileError(error: unknown, signal: AbortSignal | undefined): Promise<Error> {
+    if (signal?.aborted) return new AbortError(signal);
+    if (this.closed.aborted) return closedError();
+    return this.#explain(error);
   }
 
   /** Shuts the guest down and returns when the helper is gone: within 5 s, killing it if need be. Never rejects. */

@@ -5,10 +5,13 @@ import { onAbort } from "./abort.js";
 import { AbortError, SandboxError } from "./errors.js";
 import {
   type ProcessExited,
+  ResourceLimitSchema,
   type RunRequest,
   RunRequestSchema,
+  TerminalSizeSchema,
 } from "./gen/lanebox/v1/process_pb.js";
 import { closedError, type Lane } from "./lane.js";
+import type { CheckedLimit, TerminalSize } from "./spawn-options.js";
 import { StdinReader, type StdinSource } from "./stdin.js";
 
 /** What to run. Checked already. */
@@ -26,12 +29,18 @@ export interface ProcessSpec {
   readonly timeoutMs: number | undefined;
   /** Bytes of stdout, and of stderr; undefined for no limit. */
   readonly maxOutputBytes: number | undefined;
+  /** The process gets a terminal of this size; `stdin` is then given. */
+  readonly terminal?: TerminalSize;
+  readonly limits?: readonly CheckedLimit[];
+  readonly noNewPrivileges?: boolean;
 }
 
 /** How a process ended. */
 export interface ProcessEnd {
   /** The status a shell would show: 124 after a timeout, 128+n after signal n. */
   readonly exitCode: number;
+  /** The process's own status; null when a signal ended it. */
+  readonly ownCode: number | null;
   /** Name of the signal that ended it, such as `SIGKILL`. */
   readonly signal: string | null;
   /** Output beyond the limit was thrown away. */
@@ -106,6 +115,11 @@ export async function* run(
   yield { type: "exited", end };
 }
 
+/** A terminal's size as it is on the wire. */
+export function wireSize({ rows, cols }: TerminalSize) {
+  return create(TerminalSizeSchema, { rows, columns: cols });
+}
+
 /** What is sent: the start, then standard input. The end of this closes the process's input. */
 async function* requests(
   spec: ProcessSpec,
@@ -125,6 +139,15 @@ async function* requests(
         stdin: stdin !== undefined,
         timeoutMs: BigInt(spec.timeoutMs ?? 0),
         maxOutputBytes: BigInt(spec.maxOutputBytes ?? 0),
+        limits: (spec.limits ?? []).map(({ name, soft, hard }) =>
+          create(ResourceLimitSchema, {
+            name,
+            ...(soft === undefined ? {} : { soft }),
+            ...(hard === undefined ? {} : { hard }),
+          }),
+        ),
+        noNewPrivileges: spec.noNewPrivileges ?? false,
+        ...(spec.terminal === undefined ? {} : { terminal: wireSize(spec.terminal) }),
       },
     },
   });
@@ -153,11 +176,13 @@ function timeoutGuard(timeoutMs: number, fail: (error: Error) => void): NodeJS.T
   return setTimeout(late, Math.min(timeoutMs + TIMEOUT_SLACK_MS, TIMER_MAX_MS));
 }
 
-function processEnd(exited: ProcessExited): ProcessEnd {
+/** An end as it is on the wire, for us. */
+export function processEnd(exited: ProcessExited): ProcessEnd {
   const bySignal = exited.signal > 0;
   const status = bySignal ? 128 + exited.signal : (exited.exitCode ?? 255);
   return {
     exitCode: exited.timedOut ? 124 : status,
+    ownCode: bySignal ? null : status,
     signal: bySignal ? exited.signalName || `SIG${exited.signal}` : null,
     truncated: exited.stdoutTruncated || exited.stderrTruncated,
   };

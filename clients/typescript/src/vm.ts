@@ -2,7 +2,11 @@
 import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
+import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
+import { type PtyProcess, pty } from "./pty.js";
+import { type SpawnedProcess, spawn } from "./spawn.js";
+import type { PtyOptions, SpawnOptions } from "./spawn-options.js";
 import { handled } from "./wait.js";
 
 /** How a guest is kept apart from the host. */
@@ -31,12 +35,15 @@ export class Vm implements AsyncDisposable {
   readonly isolation: Isolation;
   /** Resolves when the VM and its helper are gone, for whatever reason. Never rejects. */
   readonly closed: Promise<VmEnd>;
+  /** The files of the guest. */
+  readonly fs: GuestFiles;
   readonly #lane: Lane;
 
   /** @internal */
   constructor(lane: Lane, isolation: Isolation) {
     this.#lane = lane;
     this.isolation = isolation;
+    this.fs = new GuestFiles(lane);
     this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
       reason,
       ...(exitCode === undefined ? {} : { exitCode }),
@@ -72,6 +79,27 @@ export class Vm implements AsyncDisposable {
     options?: ExecOptions,
   ): Promise<ExecResult<string | Buffer>> {
     return handled(exec(this.#lane, command, args, options));
+  }
+
+  /**
+   * Starts a process and returns at once. Any number run side by side.
+   *
+   * Throws a {@link SandboxError} `invalid-argument` for options that make no sense, and an
+   * `AbortError` when `options.signal` has fired already; nothing is started then.
+   *
+   * @param command a name looked up in PATH, or a path with a slash in it
+   * @param args arguments after the command's own name
+   */
+  spawn(command: string, args?: readonly string[], options?: SpawnOptions): SpawnedProcess {
+    return spawn(this.#lane, command, args, options);
+  }
+
+  /**
+   * Starts a process with a controlling terminal, and returns at once. Throws as {@link Vm.spawn}
+   * does. TERM is `xterm-256color` unless the environment says otherwise.
+   */
+  pty(command: string, args?: readonly string[], options?: PtyOptions): PtyProcess {
+    return pty(this.#lane, command, args, options);
   }
 
   /**

@@ -77,7 +77,8 @@ fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ArtifactInvalid
         | ErrorCode::BootFailed
         | ErrorCode::CommandNotExecutable
-        | ErrorCode::ProcessNotStarted => Code::FailedPrecondition,
+        | ErrorCode::ProcessNotStarted
+        | ErrorCode::FileError => Code::FailedPrecondition,
         ErrorCode::SandboxExited | ErrorCode::SandboxClosed => Code::Unavailable,
         ErrorCode::Timeout => Code::DeadlineExceeded,
         ErrorCode::LimitExceeded => Code::ResourceExhausted,

@@ -8,8 +8,8 @@
 //! times the streams that can be open at once, on both hops:
 //!
 //! ```text
-//! fd 3, towards us:    1 MiB × 1,536 streams = 1.5 GiB < 2³¹ − 1 bytes, the most HTTP/2 can say
-//! guest, towards us: 256 KiB × 1,088 streams = 272 MiB
+//! fd 3, towards us:  512 KiB × 3,072 streams = 1.5 GiB < 2³¹ − 1 bytes, the most HTTP/2 can say
+//! guest, towards us: 256 KiB × 2,368 streams = 592 MiB
 //! ```
 //! These are promises, not reservations: memory is used only by what a peer has sent and nobody has
 //! taken, at most one stream window for each open call.
@@ -26,22 +26,25 @@ use std::time::Duration;
 const KIB: u32 = 1024;
 const MIB: u32 = 1024 * KIB;
 
-/// `ProcessService.Run` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
+/// `ProcessService.Run` calls at once, and as many of `ProcessService.Wait`, of all clients together;
+/// one more is `LIMIT_EXCEEDED`.
 pub const MAX_RUNS: u32 = 1024;
 /// `SandboxService.Watch` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
 pub const MAX_WATCHERS: u32 = 64;
 /// Filesystems beside the root (lanebox/v1/sandbox.proto), and `ServeFilesystem` calls that wait for
 /// Boot; one more is `LIMIT_EXCEEDED`.
 pub const MAX_MOUNTS: usize = engine::VmSpec::MAX_FILESYSTEMS;
+/// `FileService` calls at once, of all clients together; one more is `LIMIT_EXCEEDED`.
+pub const MAX_FILE_CALLS: u32 = 256;
 /// Connections to the debug socket at once; one more is closed.
 pub const MAX_DEBUG_CONNECTIONS: usize = 8;
 
 /// Streams that a client may have open on its connection (SETTINGS_MAX_CONCURRENT_STREAMS). More
-/// than [`MAX_RUNS`] and [`MAX_WATCHERS`] together, so that a refused call gets its error at once
+/// than all calls that have a limit together, so that a refused call gets its error at once
 /// and `Signal` and `Shutdown` are never queued behind processes that run.
-pub const CLIENT_STREAMS: u32 = 1536;
+pub const CLIENT_STREAMS: u32 = 3072;
 /// Window of each stream from the client: standard input that the guest has not taken.
-pub const CLIENT_STREAM_WINDOW: u32 = MIB;
+pub const CLIENT_STREAM_WINDOW: u32 = 512 * KIB;
 /// Window of the whole connection from the client; see the module's arithmetic.
 pub const CLIENT_CONNECTION_WINDOW: u32 = CLIENT_STREAMS * CLIENT_STREAM_WINDOW;
 /// Largest list of headers that a client may send.
@@ -86,8 +89,21 @@ pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
 /// Masked paths of one bind mount.
 pub const MAX_MASKS: usize = 1024;
 
-/// Streams that are open towards the guest at once: each `Run`, and the calls beside them.
-pub const GUEST_STREAMS: u32 = MAX_RUNS + 64;
+/// Largest piece of a file (lanebox/v1/file.proto) …
+pub const FILE_PIECE_BYTES: usize = 256 * KIB as usize;
+/// … and what a client may send of one in one message.
+pub const FILE_WRITE_BYTES: usize = MIB as usize;
+/// Entries of a directory in one message (lanebox/v1/file.proto).
+pub const DIRECTORY_PIECE_ENTRIES: usize = 256;
+/// Directories in directories of a tree that is copied (lanebox/v1/file.proto).
+pub const TREE_DEPTH: usize = 256;
+/// A guest that could answer about its files, or take what is written, and does not, is given up
+/// after this. Longer than a callback of a mount may take.
+pub const FILE_SILENCE: Duration = Duration::from_secs(120);
+
+/// Streams that are open towards the guest at once: each `Run`, each `Wait`, each call about files,
+/// and the calls beside them.
+pub const GUEST_STREAMS: u32 = 2 * MAX_RUNS + MAX_FILE_CALLS + 64;
 /// Window of each stream from the guest: output that the client has not taken.
 pub const GUEST_STREAM_WINDOW: u32 = 256 * KIB;
 /// Window of the whole connection from the guest; see the module's arithmetic.
@@ -154,6 +170,8 @@ pub const LANE_COMMANDS: usize = 64;
 pub const MAX_ENV: usize = 4096;
 /// Bytes of a path in a request (Linux PATH_MAX).
 pub const MAX_PATH: usize = 4096;
+/// Bytes of a name in a directory (Linux NAME_MAX).
+pub const MAX_NAME: usize = 255;
 /// Bytes of `StartProcess.user`.
 pub const MAX_USER: usize = 256;
 /// Arguments of a process.
@@ -163,6 +181,8 @@ pub const MAX_ARGS: usize = 65_536;
 /// They end when they have been idle for ten seconds.
 pub const BLOCKING_THREADS: usize = 4;
 
-const _: () =
-    assert!(CLIENT_STREAMS as usize > (MAX_RUNS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS);
+const _: () = assert!(
+    CLIENT_STREAMS as usize
+        > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize + 2 * MAX_MOUNTS
+);
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

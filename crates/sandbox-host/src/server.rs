@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use protocol::v1::file_service_server::FileServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
@@ -20,7 +21,7 @@ use crate::limits::{
     CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES, CLIENT_STREAM_WINDOW,
     CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, Filesystems, Processes, Sandbox};
+use crate::service::{Access, Files, Filesystems, Processes, Sandbox};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -91,6 +92,8 @@ fn routes(lane: &Lane, access: Access) -> Router {
         FilesystemServiceServer::new(Filesystems::new(lane.clone()))
             .max_decoding_message_size(FILESYSTEM_MESSAGE_BYTES)
     });
+    let files = FileServiceServer::new(Files::new(lane.clone()))
+        .max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     Server::builder()
         .initial_stream_window_size(CLIENT_STREAM_WINDOW)
         .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
@@ -100,6 +103,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .add_service(sandbox)
         .add_service(processes)
         .add_optional_service(filesystems)
+        .add_service(files)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {
@@ -108,6 +112,7 @@ fn with_reflection(router: Router) -> Result<Router, ServeError> {
             .register_encoded_file_descriptor_set(protocol::FILE_DESCRIPTOR_SET)
             .with_service_name("lanebox.v1.SandboxService")
             .with_service_name("lanebox.v1.ProcessService")
+            .with_service_name("lanebox.v1.FileService")
     };
     Ok(router
         .add_service(builder().build_v1().map_err(ServeError::Reflection)?)

@@ -86,6 +86,20 @@ pub(crate) enum Error {
         /// The number asked for.
         pid: u32,
     },
+    /// An operation on a file failed.
+    #[error("{message}")]
+    File {
+        /// What failed, for people.
+        message: String,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// More calls of `FileService` than [`crate::limits::MAX_FILE_CALLS`].
+    #[error(
+        "{} calls about files are under way, the most that is supported",
+        crate::limits::MAX_FILE_CALLS
+    )]
+    TooManyFileCalls,
     /// A system call that does not fail in a sound machine.
     #[error("{what}: {}", .errno.desc())]
     System {
@@ -107,7 +121,10 @@ impl Error {
             }
             Self::ShuttingDown => ErrorCode::SandboxClosed,
             Self::Step { .. } => ErrorCode::BootFailed,
-            Self::TooManyProcesses | Self::ArgumentsTooLong { .. } => ErrorCode::LimitExceeded,
+            Self::TooManyProcesses | Self::TooManyFileCalls | Self::ArgumentsTooLong { .. } => {
+                ErrorCode::LimitExceeded
+            }
+            Self::File { .. } => ErrorCode::FileError,
             Self::CommandNotFound { .. } => ErrorCode::CommandNotFound,
             Self::CommandNotExecutable { .. } => ErrorCode::CommandNotExecutable,
             Self::NotStarted { .. } => ErrorCode::ProcessNotStarted,
@@ -126,6 +143,7 @@ impl Error {
             Self::ArgumentsTooLong { .. } => Some(Errno::E2BIG),
             Self::CommandNotFound { errno, .. }
             | Self::CommandNotExecutable { errno, .. }
+            | Self::File { errno, .. }
             | Self::System { errno, .. } => Some(*errno),
             Self::NoSuchProcess { .. } => Some(Errno::ESRCH),
             _ => None,

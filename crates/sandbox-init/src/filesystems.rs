@@ -10,7 +10,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 /// A filesystem, mounted in no place.
@@ -106,9 +108,14 @@ impl Filesystem {
         // can be linked: EXDEV, or EEXIST.
         let _ = rustix::fs::linkat(CWD, "/proc/version", &directory, name, AtFlags::empty());
         let file = Self::open(directory.as_fd(), name, OFlags::empty())?;
-        // What is cached of its content ends here, when it is another one.
+        // What is cached of its content ends here, when it is another one: with the stat where the
+        // kernel compares times, and otherwise with an open (`fuse_finish_open` in the kernel).
         let force = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-        rustix::fs::statx(&file, c"", force, StatxFlags::BASIC_STATS)?;
+        let found = rustix::fs::statx(&file, c"", force, StatxFlags::BASIC_STATS)?;
+        if FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let _ = rustix::fs::openat(&directory, name, flags, Mode::empty());
+        }
         rustix::fs::utimensat(&file, c"", &times, AtFlags::EMPTY_PATH)
     }
 

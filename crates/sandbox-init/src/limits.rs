@@ -41,6 +41,10 @@ pub(crate) const MAX_OUTPUT_MESSAGE: usize = 256 * KIB;
 /// … and when many processes run, of all of them together: each call holds at most one message that
 /// the host does not take, and gets a share of this.
 pub(crate) const OUTPUT_BUDGET: usize = 16 * MIB;
+/// Bytes that are still read from a terminal after its process has exited, unless it is empty
+/// before: more than its buffers hold (64 KiB of the driver, 4 KiB of the line discipline), so that
+/// only what a background process goes on writing is left out.
+pub(crate) const TERMINAL_REST: usize = 128 * KIB;
 /// A call must say what to run within this time.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Looking the command up and executing it may take this long (a filesystem of the guest may be
@@ -55,6 +59,18 @@ pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const MAX_ACCOUNT_FILE: usize = MIB;
 /// Groups that one user may be in; more are an error. The kernel's own limit is 65536.
 pub(crate) const MAX_GROUPS: usize = 1024;
+
+// -- Files ----------------------------------------------------------------------------------------
+
+/// `FileService` calls at a time, each a process of its own. One more is refused with
+/// LIMIT_EXCEEDED.
+pub(crate) const MAX_FILE_CALLS: usize = 512;
+/// Bytes of a file in one message (lanebox.v1.ReadFileResponse, lanebox.v1.TreePiece).
+pub(crate) const FILE_PIECE: usize = 256 * KIB;
+/// Entries of a directory in one message (lanebox.v1.ReadDirectoryResponse).
+pub(crate) const DIRECTORY_PIECE: usize = 256;
+/// Directories in directories of a tree that is copied (lanebox.v1.TreeEntry).
+pub(crate) const TREE_DEPTH: usize = 256;
 
 // -- Boot -----------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ use crate::boot::cgroup::Workload;
 use crate::channel::Written;
 use crate::error::Error;
 use crate::filesystems::Filesystems;
-use crate::limits::MAX_RUNS;
+use crate::limits::{MAX_FILE_CALLS, MAX_RUNS};
 use crate::process::children::Children;
+use crate::process::runs::Runs;
+use crate::process::terminal::Terminals;
 
 /// Variables by name. Neither holds a NUL, no name is empty or holds "=".
 pub(crate) type Environment = BTreeMap<CString, CString>;
@@ -30,6 +32,8 @@ pub(crate) struct Lane {
     pub(crate) env: Environment,
     /// Where processes live; `None` only in tests that run without a cgroup hierarchy.
     pub(crate) workload: Option<Workload>,
+    /// Where terminals are made; `None` only in tests that need none.
+    pub(crate) terminals: Option<Terminals>,
 }
 
 /// See the module.
@@ -49,8 +53,12 @@ pub(crate) struct Machine {
     phase: Mutex<Phase>,
     /// The children of PID 1 that somebody waits for.
     pub(crate) children: Arc<Children>,
+    /// The calls of `Run` that can be named.
+    pub(crate) named: Arc<Runs>,
     /// One permit for each `Run`.
     pub(crate) runs: Arc<Semaphore>,
+    /// One permit for each call of `FileService`.
+    pub(crate) file_calls: Arc<Semaphore>,
     /// What has left for the host.
     pub(crate) written: Written,
     /// What the host serves and is mounted.
@@ -67,7 +75,9 @@ impl Machine {
         Self {
             phase: Mutex::default(),
             children: Arc::default(),
+            named: Arc::default(),
             runs: Arc::new(Semaphore::new(MAX_RUNS)),
+            file_calls: Arc::new(Semaphore::new(MAX_FILE_CALLS)),
             written,
             filesystems: Filesystems::default(),
             announcing: Arc::new(Semaphore::new(1)),
@@ -124,7 +134,7 @@ mod tests {
     use super::*;
 
     fn lane() -> Lane {
-        Lane { cwd: c"/".into(), env: Environment::new(), workload: None }
+        Lane { cwd: c"/".into(), env: Environment::new(), workload: None, terminals: None }
     }
 
     #[test]

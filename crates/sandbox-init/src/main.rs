@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kernel ─► early steps ─► control port ─► HTTP/2 connection ─┬─ GuestService    (guest, boot, shutdown)
-//!                                                             └─ ProcessService  (process)
+//!                                                             ├─ ProcessService  (process)
+//!                                                             └─ FileService     (file)
 //! ```
 //! The host is trusted. The workload is root in this machine and can spoil all of it, but gets no
 //! easy hold of this process: the port is open once and close-on-exec, children get descriptors 0,
@@ -29,6 +30,7 @@ mod boot;
 mod channel;
 mod console;
 mod error;
+mod file;
 mod filesystems;
 mod guest;
 mod limits;
@@ -51,6 +53,7 @@ use tokio::io::BufWriter;
 use tokio::time::{sleep, timeout};
 
 use crate::channel::{ControlPort, Counted, Written};
+use crate::file::Files;
 use crate::guest::Guest;
 use crate::limits::{HOST_CLOSES, LAST_WORDS, PORT_WRITE};
 use crate::machine::Machine;
@@ -100,6 +103,7 @@ async fn serve(port: ControlPort) {
         BufWriter::with_capacity(PORT_WRITE, Counted::new(port, written)),
         Guest::new(Arc::clone(&machine)),
         Processes::new(Arc::clone(&machine)),
+        Files::new(Arc::clone(&machine)),
     ));
     tokio::select! {
         ended = &mut connection => match ended {

@@ -1,7 +1,7 @@
-//! One HTTP/2 connection with the two services of `lanebox.guest.v1` on it.
+//! One HTTP/2 connection with the three services of `lanebox.guest.v1` on it.
 //!
 //! hyper serves the connection directly: tonic's own server needs its router and listener, and
-//! there is neither a second connection nor a third service. Every call is a task of its own, so a
+//! there is no second connection. Every call is a task of its own, so a
 //! panic in one resets that call and nothing else.
 
 use std::convert::Infallible;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use protocol::guest::v1::file_service_server::{self, FileService, FileServiceServer};
 use protocol::guest::v1::guest_service_server::{GuestService, GuestServiceServer, SERVICE_NAME};
 use protocol::guest::v1::process_service_server::{self, ProcessService, ProcessServiceServer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,18 +28,26 @@ use crate::limits::{
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Serves `stream` until the host closes it or breaks HTTP/2.
-pub(crate) async fn serve<S, G, P>(stream: S, guest: G, processes: P) -> hyper::Result<()>
+pub(crate) async fn serve<S, G, P, F>(
+    stream: S,
+    guest: G,
+    processes: P,
+    files: F,
+) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     G: GuestService,
     P: ProcessService,
+    F: FileService,
 {
     let guest = GuestServiceServer::new(guest).max_decoding_message_size(MAX_REQUEST);
     let processes = ProcessServiceServer::new(processes).max_decoding_message_size(MAX_REQUEST);
+    let files = FileServiceServer::new(files).max_decoding_message_size(MAX_REQUEST);
     let service = service_fn(move |request: Request<Incoming>| -> Answer {
         match service_of(request.uri().path()) {
             SERVICE_NAME => Box::pin(guest.clone().call(request)),
             process_service_server::SERVICE_NAME => Box::pin(processes.clone().call(request)),
+            file_service_server::SERVICE_NAME => Box::pin(files.clone().call(request)),
             _ => Box::pin(async {
                 Ok(Status::new(Code::Unimplemented, "No such service").into_http())
             }),

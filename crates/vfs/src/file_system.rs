@@ -18,6 +18,9 @@ pub struct Profile {
     /// The guest may collect writes and decide sizes and times itself: only where nobody else
     /// writes.
     pub write_back: bool,
+    /// Whether the guest's cached data is still right is settled when a file is opened
+    /// ([`Opened::keep_cache`]), not by asking for its attributes before each read.
+    pub data_by_open: bool,
     /// fcntl locks are kept here; otherwise each guest keeps its own.
     pub posix_locks: bool,
     /// flock locks are kept here.
@@ -38,6 +41,7 @@ impl Default for Profile {
         Self {
             read_only: false,
             write_back: false,
+            data_by_open: false,
             posix_locks: false,
             flock: false,
             entries_with_readdir: true,

@@ -22,7 +22,11 @@ struct Fixture {
 }
 
 fn mount(change: impl FnOnce(&mut HostDirOptions)) -> Fixture {
-    let (source, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    mount_of(TempDir::new().unwrap(), change)
+}
+
+fn mount_of(source: TempDir, change: impl FnOnce(&mut HostDirOptions)) -> Fixture {
+    let target = TempDir::new().unwrap();
     let mut options = HostDirOptions::new(source.path(), Access::ReadWrite);
     change(&mut options);
     let fs = HostDir::new(options, &Observer::log()).unwrap();
@@ -100,22 +104,44 @@ fn tar_and_rsync_bring_a_tree_through_unchanged() {
     );
 }
 
+/// 100,000 where making them costs nothing but memory, and as many as tell on the file system of
+/// the other tests, whose positions in a directory are hashes.
 #[test]
 fn a_directory_of_many_entries_is_complete_and_without_duplicates() {
     needs_fuse!();
+    let in_memory = TempDir::new_in("/dev/shm").unwrap_or_else(|_| TempDir::new().unwrap());
+    for (source, count) in [(in_memory, 100_000), (TempDir::new().unwrap(), 10_000)] {
+        let f = mount_of(source, |_| {});
+        fs::create_dir(f.source.path().join("many")).unwrap();
+        for i in 0..count {
+            fs::File::create(f.source.path().join(format!("many/file-{i}"))).unwrap();
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(f.mounted.join("many")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names.len(), count);
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
+
+#[test]
+fn a_directory_is_emptied_while_it_is_read() {
+    needs_fuse!();
     let f = mount(|_| {});
-    let count = 100_000;
-    fs::create_dir(f.source.path().join("many")).unwrap();
-    for i in 0..count {
+    let many = f.mounted.join("many");
+    fs::create_dir(&many).unwrap();
+    // More than one reply holds.
+    for i in 0..1_000 {
         fs::File::create(f.source.path().join(format!("many/file-{i}"))).unwrap();
     }
-    let mut names: Vec<_> =
-        fs::read_dir(f.mounted.join("many")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names.len(), count);
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), count);
-    fs::remove_dir_all(f.mounted.join("many")).unwrap();
+    let mut removed = 0;
+    for entry in fs::read_dir(&many).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+        removed += 1;
+    }
+    assert_eq!(removed, 1_000);
+    fs::remove_dir(&many).unwrap();
 }
 
 #[test]

@@ -87,7 +87,9 @@ describe("mounts that this program serves", () => {
     assert.equal((await memory.stat("/hard")).nlink, 2);
     assert.equal(await shell(vm, "cat hard"), "guest");
     await memory.remove("/d", { recursive: true });
+    assert.equal(await shell(vm, "cat hard"), "guest");
     assert.equal((await vm.exec("test", ["-e", "d"])).exitCode, 1);
+    assert.equal(await shell(vm, "cat hard"), "guest");
     assert.equal(await memory.readFile("/hard", "utf8"), "guest\n");
   });
 
@@ -180,7 +182,10 @@ describe("a lane with mounts", () => {
     await shell(first, "echo one > /workspace/file");
     const stuck = first.exec("cat", ["/mnt/hung/file"]).catch((error) => error);
     await wasAsked;
+    // Its bound is seconds; the deadline of the callback is thirty.
+    const began = performance.now();
     await first.close();
+    assert(performance.now() - began < 25_000);
     assert(((await stuck) as SandboxError) instanceof SandboxError);
     const second = await boot({ mounts: { "/mnt/again": memory } });
     assert.equal(await shell(second, "cat /mnt/again/file"), "one");
@@ -189,10 +194,12 @@ describe("a lane with mounts", () => {
 
   test("does not boot with a target that cannot be, and says which and why", async () => {
     const memory = fs.memory({ files: { file: "" } });
+    await memory.symlink("/etc", "/link");
     const wrong: [Record<string, ReturnType<typeof fs.memory>>, RegExp][] = [
-      [{ "/nonesuch/dir": memory }, /\/nonesuch/],
+      [{ "/nonesuch/dir": memory }, /\/nonesuch.*read-only|read-only.*\/nonesuch/i],
       [{ "/etc/passwd": memory }, /\/etc\/passwd/],
       [{ "/mnt": memory, "/mnt/file": fs.memory() }, /\/mnt\/file/],
+      [{ "/mnt": memory, "/mnt/link": fs.memory() }, /\/mnt\/link is a symlink/],
     ];
     for (const [mounts, message] of wrong) {
       await assert.rejects(boot({ mounts }), (error) => {

@@ -63,7 +63,7 @@ describe("pjdfstest", {
       "/mnt/suite": fs.bind({ source: dirname(suite ?? ""), access: "ro" }),
       "/mnt/memory": fs.virtual(fs.memory({ maxBytes: 64 * 1024 * 1024 }), { nosuid: false }),
       "/mnt/callbacks": fs.fromPromises(promises, { root: passed, nosuid: false }),
-      "/mnt/bind": fs.bind({ source: bound, access: "rw", nosuid: false }),
+      "/mnt/bind-mount": fs.bind({ source: bound, access: "rw", nosuid: false }),
     };
     vm = await boot(
       { mounts },
@@ -75,11 +75,18 @@ describe("pjdfstest", {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  for (const kind of ["tmpfs", "memory", "callbacks", "bind"]) {
+  // The suite has a fault with directories whose names are of certain lengths, such as /mnt/bind.
+  const places = {
+    tmpfs: "/mnt/tmpfs",
+    memory: "/mnt/memory",
+    callbacks: "/mnt/callbacks",
+    bind: "/mnt/bind-mount",
+  };
+  for (const [kind, place] of Object.entries(places)) {
     test(kind, async (t) => {
-      if (kind === "tmpfs") await shell(vm, "mkdir /mnt/tmpfs");
+      if (kind === "tmpfs") await shell(vm, `mkdir ${place}`);
       await vm.exec("tee", ["/tmp/suite.toml"], { stdin: configuration });
-      const line = `/mnt/suite/pjdfstest -c /tmp/suite.toml -p /mnt/${kind} 2>&1`;
+      const line = `/mnt/suite/pjdfstest -c /tmp/suite.toml -p ${place} 2>&1`;
       const { stdout } = await vm.exec("sh", ["-c", line], { timeoutMs: 600_000 });
       const summary = /^Summary: .*$/m.exec(stdout)?.[0];
       assert.ok(summary, stdout.slice(-3000));

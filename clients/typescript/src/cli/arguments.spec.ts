@@ -70,6 +70,49 @@ test("run takes mounts; a source is relative to the working directory and may ho
   }
 });
 
+test("shell has the options of run but for the timeout, and a login shell without a command", () => {
+  const plain = {
+    cpus: undefined,
+    memoryMiB: undefined,
+    env: {},
+    isolation: undefined,
+    mounts: [],
+  };
+  assert.deepEqual(parseCommand(["shell", "--image", "busybox:1.35"]), {
+    name: "shell",
+    image: "busybox:1.35",
+    ...plain,
+    command: [],
+  });
+  const own = parseCommand(["shell", "--", "top", "-d", "1"]);
+  assert.deepEqual(own, {
+    name: "shell",
+    image: "debian:12",
+    ...plain,
+    command: ["top", "-d", "1"],
+  });
+  for (const wrong of [
+    ["shell", "--timeout", "1"],
+    ["shell", "--"],
+    ["shell", "ls"],
+  ]) {
+    assert.throws(() => parseCommand(wrong), UsageError);
+  }
+});
+
+test("cp copies from the guest", () => {
+  assert.deepEqual(parseCommand(["cp", "--image", "busybox:1.35", "guest:/etc", "here"]), {
+    name: "cp",
+    image: "busybox:1.35",
+    isolation: undefined,
+    from: "/etc",
+    to: "here",
+  });
+  for (const wrong of [["cp"], ["cp", "a", "b"], ["cp", "guest:/a"], ["cp", "a", "guest:/b"]]) {
+    assert.throws(() => parseCommand(wrong), UsageError);
+  }
+});
+
 test("doctor, images, help and version", () => {
   assert.deepEqual(parseCommand(["doctor"]), { name: "doctor", json: false, isolation: undefined });
   assert.deepEqual(parseCommand(["doctor", "--json", "--isolation", "hardware"]), {

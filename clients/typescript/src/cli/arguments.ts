@@ -36,9 +36,29 @@ export interface RunCommand {
   readonly args: readonly string[];
 }
 
+/** `lanebox shell`. What is undefined has the library's default. */
+export interface ShellCommand extends Omit<RunCommand, "name" | "timeoutMs" | "command" | "args"> {
+  readonly name: "shell";
+  /** The command and its arguments; empty for a login shell. */
+  readonly command: readonly string[];
+}
+
+/** `lanebox cp`. */
+export interface CopyCommand {
+  readonly name: "cp";
+  readonly image: string;
+  readonly isolation: IsolationMinimum | undefined;
+  /** Path in the guest. */
+  readonly from: string;
+  /** Path here. */
+  readonly to: string;
+}
+
 /** What the command line asks for. */
 export type Command =
   | RunCommand
+  | ShellCommand
+  | CopyCommand
   | {
       readonly name: "doctor";
       readonly json: boolean;
@@ -50,16 +70,16 @@ export type Command =
 const common = {
   help: { type: "boolean", short: "h" },
 } as const;
-const runOptions = {
+const machineOptions = {
   ...common,
   image: { type: "string" },
   cpus: { type: "string" },
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
-  timeout: { type: "string" },
   mount: { type: "string", multiple: true },
   isolation: { type: "string" },
 } as const;
+const runOptions = { ...machineOptions, timeout: { type: "string" } } as const;
 const isolation = oneOf("hardware", "emulated");
 
 /** Understands the arguments after the program's own name. */
@@ -68,6 +88,10 @@ export function parseCommand(argv: readonly string[]): Command {
   switch (first) {
     case "run":
       return parseRun(rest);
+    case "shell":
+      return parseShell(rest);
+    case "cp":
+      return parseCopy(rest);
     case "doctor": {
       const options = {
         ...common,
@@ -91,7 +115,7 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, doctor or images");
+      throw new UsageError("a command is missing: run, shell, cp, doctor or images");
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }
@@ -105,26 +129,64 @@ function parseRun(argv: readonly string[]): Command {
   if (command === undefined || command === "") {
     throw new UsageError("a command is missing: lanebox run [OPTION…] -- COMMAND [ARGUMENT…]");
   }
+  return { name: "run", ...machine(values), timeoutMs: timeout(values.timeout), command, args };
+}
+
+function parseShell(argv: readonly string[]): Command {
+  const split = argv.indexOf("--");
+  const { values } = parse(split < 0 ? argv : argv.slice(0, split), machineOptions);
+  if (values.help) return { name: "help" };
+  const command = split < 0 ? [] : argv.slice(split + 1);
+  if (split >= 0 && !command[0]) throw new UsageError("a command is missing after '--'");
+  return { name: "shell", ...machine(values), command };
+}
+
+const GUEST = "guest:";
+
+function parseCopy(argv: readonly string[]): Command {
+  const options = { ...common, image: { type: "string" }, isolation: { type: "string" } } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [from, to, ...more] = positionals;
+  if (from === undefined || to === undefined || more.length > 0) {
+    throw new UsageError("cp takes two paths: lanebox cp [OPTION…] guest:/PATH PATH");
+  }
+  if (to.startsWith(GUEST)) {
+    throw new UsageError("cp copies out of the guest: what is copied in would be gone with its VM");
+  }
+  if (!from.startsWith(`${GUEST}/`)) {
+    throw new UsageError(`cp: expected guest:/PATH, got '${from}'`);
+  }
+  const { image, isolation } = machine(values);
+  return { name: "cp", image, isolation, from: from.slice(GUEST.length), to };
+}
+
+/** What `run` and `shell` both say of the VM and its environment. */
+function machine(values: {
+  image?: string;
+  cpus?: string;
+  memory?: string;
+  env?: string[];
+  mount?: string[];
+  isolation?: string;
+}) {
   return {
-    name: "run",
     image: checked("--image", values.image ?? DEFAULT_IMAGE, imageName) as string,
     cpus: checked("--cpus", number(values.cpus), integer(1, 64)),
     memoryMiB: checked("--memory", number(values.memory), integer(128, 1_048_576)),
     env: variables(values.env ?? []),
-    timeoutMs: timeout(values.timeout),
     isolation: checked("--isolation", values.isolation, isolation),
     mounts: mountArguments(values.mount ?? []),
-    command,
-    args,
   };
 }
 
 function parse<T extends NonNullable<ParseArgsConfig["options"]>>(
   args: readonly string[],
   options: T,
+  allowPositionals = false,
 ) {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false });
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals });
   } catch (error) {
     // Node's message goes on with advice in further sentences; the first names what is wrong.
     const [sentence] = (error as Error).message.split(/\. |\n/);

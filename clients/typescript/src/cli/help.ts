@@ -3,25 +3,28 @@ import { DEFAULT_IMAGE } from "./arguments.js";
 
 export const HELP = `usage:
   lanebox run [OPTION…] -- COMMAND [ARGUMENT…]   run a command in a microVM of its own
+  lanebox shell [OPTION…] [-- COMMAND…]          an interactive shell in a microVM of its own
+  lanebox cp [OPTION…] guest:/PATH PATH          copy a file or tree of an image to this machine
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
   lanebox images [--json]                        list the images that are installed
   lanebox --help | --version
 
-options of run:
+options of run and shell (cp: --image and --isolation):
   --image NAME       image to boot, by name and version   (default: ${DEFAULT_IMAGE})
   --cpus N           virtual processors, 1 to 64          (default: 1)
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)
   -e, --env K=V      a variable of the command; may be given several times
-  --timeout S        end the command after S seconds with exit status 124
   --mount SRC:DST[:ro]
                      a directory of this machine, at the absolute path DST; with :ro the command
                      cannot change it; may be given several times
+  --timeout S        end the command after S seconds with exit status 124 (run only)
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)
 
 run passes stdin, stdout, stderr and the exit status through. Its own exit statuses:
   2 wrong arguments; 125 the VM failed; 126 the command cannot be executed; 127 it does not exist;
   128+n signal n ended it; 130, 143, 129 after Ctrl-C, SIGTERM, SIGHUP (a second one kills at once).
+shell needs a terminal, which it puts into raw mode: Ctrl-C goes to the guest.
 doctor ends with 0 when a VM can be booted here, else with 1 and what to do about it.
 
 environment:

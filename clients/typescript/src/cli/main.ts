@@ -7,7 +7,7 @@ import { type Command, parseCommand, UsageError } from "./arguments.js";
 import { HELP } from "./help.js";
 import { BROKEN_PIPE_STATUS, isBrokenPipe, write } from "./output.js";
 
-/** Exit status of `run` when Lanebox, not the command, failed. */
+/** Exit status of `run` and `shell` when Lanebox, not the command, failed. */
 const FAILED = 125;
 
 function version(): string {
@@ -18,6 +18,10 @@ async function dispatch(command: Command): Promise<number> {
   switch (command.name) {
     case "run":
       return (await import("./run.js")).runCommand(command);
+    case "shell":
+      return (await import("./shell.js")).shellCommand(command);
+    case "cp":
+      return (await import("./cp.js")).copyCommand(command);
     case "doctor":
       return (await import("./doctor.js")).doctor(command, version());
     case "images":
@@ -51,7 +55,8 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (isBrokenPipe(error)) return BROKEN_PIPE_STATUS;
     await complain(error);
-    return command.name === "run" ? FAILED : 1;
+    if (error instanceof UsageError) return 2;
+    return command.name === "run" || command.name === "shell" ? FAILED : 1;
   }
 }
 

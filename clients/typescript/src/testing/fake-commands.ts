@@ -37,8 +37,17 @@ const commands: Record<string, Command> = {
   },
   async *show({ start }) {
     const { command, args, env, cwd, user, stdin, timeoutMs, maxOutputBytes } = start;
+    const { terminal, limits, noNewPrivileges } = start;
     const numbers = { timeoutMs: Number(timeoutMs), maxOutputBytes: Number(maxOutputBytes) };
-    yield out(JSON.stringify({ command, args, env, cwd, user, stdin, ...numbers }));
+    const more =
+      terminal || limits.length > 0 || noNewPrivileges
+        ? {
+            size: terminal && [terminal.rows, terminal.columns],
+            limits: limits.map(({ name, soft, hard }) => [name, String(soft), String(hard)]),
+            noNewPrivileges,
+          }
+        : {};
+    yield out(JSON.stringify({ command, args, env, cwd, user, stdin, ...numbers, ...more }));
     yield exited({ exitCode: 0 });
   },
   async *cat({ input }) {
@@ -130,6 +139,14 @@ export function fakeCommands(fake: Fake): Partial<ServiceImpl<typeof ProcessServ
     signal: (request) => {
       fake.note(`signal ${request.pid} ${request.signal}`);
       return {};
+    },
+    resize: ({ pid, size }) => {
+      fake.note(`resize ${pid} ${size?.rows} ${size?.columns}`);
+      return {};
+    },
+    wait: ({ pid }) => {
+      fake.note(`wait ${pid}`);
+      return { exited: { exitCode: 9 } };
     },
   };
 }

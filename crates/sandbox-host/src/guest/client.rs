@@ -9,6 +9,7 @@ use futures::Stream;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{Shutdown, shutdown};
 use protocol::guest::v1::configure_response::Response;
+use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
 use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, ShutdownRequest};
@@ -21,6 +22,7 @@ use tower::service_fn;
 
 use super::check;
 use super::error::{self, GuestError};
+use super::file;
 use super::run::RunStream;
 use crate::limits::{
     CLIENT_MESSAGE_BYTES, GUEST_ANNOUNCE, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW,
@@ -44,6 +46,13 @@ const ANNOUNCE_ERRORS: &[ErrorCode] = &[
     ErrorCode::SandboxClosed,
     ErrorCode::Internal,
 ];
+const WAIT_ERRORS: &[ErrorCode] = &[
+    ErrorCode::NotFound,
+    ErrorCode::InvalidArgument,
+    ErrorCode::Timeout,
+    ErrorCode::SandboxClosed,
+    ErrorCode::Internal,
+];
 const SHUTDOWN_ERRORS: &[ErrorCode] =
     &[ErrorCode::SandboxClosed, ErrorCode::InvalidArgument, ErrorCode::Internal];
 
@@ -52,6 +61,7 @@ const SHUTDOWN_ERRORS: &[ErrorCode] =
 pub struct Guest {
     guest: GuestServiceClient<Channel>,
     process: ProcessServiceClient<Channel>,
+    files: FileServiceClient<Channel>,
     signs: Signs,
     /// Another descriptor of the connection, to end it from outside the HTTP/2 library.
     socket: Arc<OwnedFd>,
@@ -82,10 +92,13 @@ impl Guest {
         let guest = GuestServiceClient::new(channel.clone())
             .max_decoding_message_size(GUEST_MESSAGE_BYTES)
             .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
+        let files = FileServiceClient::new(channel.clone())
+            .max_decoding_message_size(GUEST_RUN_MESSAGE_BYTES)
+            .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
         let process = ProcessServiceClient::new(channel)
             .max_decoding_message_size(GUEST_RUN_MESSAGE_BYTES)
             .max_encoding_message_size(CLIENT_MESSAGE_BYTES);
-        Ok(Self { guest, process, signs, socket: Arc::new(socket) })
+        Ok(Self { guest, process, files, signs, socket: Arc::new(socket) })
     }
 
     /// Waits until the guest's init has opened its port and speaks. The caller has the deadline.
@@ -200,6 +213,35 @@ impl Guest {
         }
     }
 
+    /// Gives a process's terminal a new size.
+    ///
+    /// # Errors
+    /// [`GuestError`]; NOT_FOUND when the process has ended or has no terminal.
+    pub async fn resize(&self, request: v1::ResizeRequest) -> Result<(), GuestError> {
+        let mut client = self.process.clone();
+        match timeout(PROCESS_SIGNAL, client.resize(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(self.read(status, SIGNAL_ERRORS).await),
+            Err(_) => {
+                let what = "resize the terminal";
+                Err(GuestError::Deadline { what, after: PROCESS_SIGNAL })
+            }
+        }
+    }
+
+    /// Waits for the end of a process, for as long as it runs.
+    ///
+    /// # Errors
+    /// [`GuestError`]; NOT_FOUND when there is no such process.
+    pub async fn wait(&self, request: v1::WaitRequest) -> Result<v1::ProcessExited, GuestError> {
+        let exited = match self.process.clone().wait(request).await {
+            Ok(answer) => answer.into_inner().exited.unwrap_or_default(),
+            Err(status) => return Err(self.read(status, WAIT_ERRORS).await),
+        };
+        check::exited(&exited).map_err(GuestError::Protocol)?;
+        Ok(exited)
+    }
+
     /// Starts a process; returns when the guest has accepted or refused the call.
     ///
     /// # Errors
@@ -212,6 +254,16 @@ impl Guest {
             Ok(answers) => Ok(RunStream::new(answers.into_inner(), self.lost().clone())),
             Err(status) => Err(RunStream::read(status, self.lost()).await),
         }
+    }
+
+    /// Its files. What comes back is not checked.
+    pub fn files(&self) -> FileServiceClient<Channel> {
+        self.files.clone()
+    }
+
+    /// Why a call about files failed.
+    pub async fn read_file_error(&self, status: tonic::Status) -> GuestError {
+        self.read(status, file::ERRORS).await
     }
 
     async fn read(&self, status: tonic::Status, allowed: &[ErrorCode]) -> GuestError {

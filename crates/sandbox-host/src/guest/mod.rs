@@ -8,8 +8,10 @@
 mod check;
 mod client;
 mod error;
+mod file;
 mod run;
 
 pub use client::Guest;
 pub use error::{GuestError, Refusal};
+pub use file::{Check, Content, Directory, Empty, Link, Stat};
 pub use run::RunStream;

@@ -14,7 +14,7 @@ use super::end::Ended;
 use super::journal::Journal;
 use crate::error::Error;
 use crate::guest::Guest;
-use crate::limits::{LANE_COMMANDS, MAX_RUNS, MAX_WATCHERS};
+use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
 use crate::mount::registry::Registry;
 use crate::request::BootPlan;
 
@@ -45,6 +45,14 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub struct RunPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
+/// Room for one `Wait`; given back when dropped.
+#[derive(Debug)]
+pub struct WaitPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// Room for one call about files; given back when dropped.
+#[derive(Debug)]
+pub struct FilePermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
 /// Room for one `Watch`; given back when dropped.
 #[derive(Debug)]
 pub struct WatchPermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
@@ -57,6 +65,8 @@ pub struct Lane {
     engine: Arc<dyn Engine>,
     filesystems: Arc<Registry>,
     runs: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
+    files: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
 }
 
@@ -74,6 +84,8 @@ impl Lane {
             engine,
             filesystems,
             runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
+            waits: Arc::new(Semaphore::new(MAX_RUNS as usize)),
+            files: Arc::new(Semaphore::new(MAX_FILE_CALLS as usize)),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS as usize)),
         };
         (lane, tokio::spawn(actor.run()))
@@ -127,6 +139,26 @@ impl Lane {
         let what = "processes running";
         let permit = self.runs.clone().try_acquire_owned();
         permit.map(RunPermit).map_err(|_| Error::Limit { what, limit: MAX_RUNS })
+    }
+
+    /// Room for one more wait.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn permit_wait(&self) -> Result<WaitPermit, Error> {
+        let what = "waits for processes";
+        let permit = self.waits.clone().try_acquire_owned();
+        permit.map(WaitPermit).map_err(|_| Error::Limit { what, limit: MAX_RUNS })
+    }
+
+    /// Room for one more call about files.
+    ///
+    /// # Errors
+    /// [`Error::Limit`].
+    pub fn permit_file(&self) -> Result<FilePermit, Error> {
+        let what = "calls about files";
+        let permit = self.files.clone().try_acquire_owned();
+        permit.map(FilePermit).map_err(|_| Error::Limit { what, limit: MAX_FILE_CALLS })
     }
 
     /// Room for one more watcher.

@@ -28,7 +28,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use boot::unix_nanos;
 pub use end::{EndReason, Ended};
-pub use handle::{Booted, Lane, RunPermit, WatchPermit};
+pub use handle::{Booted, FilePermit, Lane, RunPermit, WaitPermit, WatchPermit};
 pub use journal::{Event, Journal, Observation, ProcessCounted, State, Status, Watcher};
 pub use machine::RealEngine;
 

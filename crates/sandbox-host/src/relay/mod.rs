@@ -8,6 +8,7 @@
 //! carries from end to end. Dropping the output, which is what a client's cancel does, ends the
 //! input and cancels the guest's call.
 
+pub mod file;
 mod input;
 mod output;
 

@@ -2,13 +2,16 @@
 //! field as the proto file spells it, and the value.
 
 mod boot;
+mod file;
 mod mount;
 mod process;
 
 pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, DiskFormat, RootImage, boot};
+pub use file::{TreeRules, guest_path, link_target, permissions};
+pub(crate) use file::{is_link_target, is_name, is_stat};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
-pub use process::{SignalPlan, check_start, signal};
+pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};
 
 use crate::limits::{MAX_ENV, MAX_PATH};

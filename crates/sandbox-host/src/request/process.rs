@@ -11,6 +11,28 @@ pub(crate) const PID_LIMIT: u32 = 4 * 1024 * 1024;
 /// SIGRTMAX − SIGRTMIN as programs see them (signal(7)).
 const REALTIME_SIGNALS: u32 = 30;
 
+/// Second names of signals (signal(7)).
+const ALIASES: [&str; 3] = ["SIGIOT", "SIGCLD", "SIGPOLL"];
+/// The limits of setrlimit(2), in lower case.
+const RESOURCES: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// A signal to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalPlan {
@@ -40,6 +62,7 @@ pub fn check_start(start: &v1::StartProcess) -> Result<(), RequestError> {
     if !start.cwd.is_empty() {
         check_path("start.cwd", &start.cwd)?;
     }
+    check_terminal_and_limits(start)?;
     if start.user.contains('\0') || start.user.len() > MAX_USER {
         let reason = "it must be \"name\", \"uid\", \"name:group\" or \"uid:gid\"";
         return Err(RequestError::new("start.user", &start.user, reason));
@@ -47,15 +70,71 @@ pub fn check_start(start: &v1::StartProcess) -> Result<(), RequestError> {
     Ok(())
 }
 
+fn check_terminal_and_limits(start: &v1::StartProcess) -> Result<(), RequestError> {
+    if let Some(size) = start.terminal {
+        check_size("start.terminal", size)?;
+        if !start.stdin {
+            let reason = "it must be true when there is a terminal";
+            return Err(RequestError::new("start.stdin", start.stdin, reason));
+        }
+    }
+    for (index, limit) in start.limits.iter().enumerate() {
+        let wrong = |reason| Err(RequestError::new("start.limits", limit, reason));
+        if !RESOURCES.contains(&limit.name.as_str()) {
+            return wrong(format!("a limit is one of {}", RESOURCES.join(", ")));
+        }
+        if limit.soft.unwrap_or(u64::MAX) > limit.hard.unwrap_or(u64::MAX) {
+            return wrong("a soft limit is not above the hard one".to_owned());
+        }
+        if start.limits.iter().take(index).any(|earlier| earlier.name == limit.name) {
+            return wrong("there is one limit of a name at most".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn check_size(field: &'static str, size: v1::TerminalSize) -> Result<(), RequestError> {
+    let sides = 1..=u32::from(u16::MAX);
+    if sides.contains(&size.rows) && sides.contains(&size.columns) {
+        return Ok(());
+    }
+    let reason = "a terminal has 1 to 65535 rows and columns";
+    Err(RequestError::new(field, size, reason))
+}
+
+/// Checks a new size.
+///
+/// # Errors
+/// [`RequestError`] names the first field that does not make sense.
+pub fn resize(request: v1::ResizeRequest) -> Result<v1::ResizeRequest, RequestError> {
+    check_pid(request.pid)?;
+    check_size("size", request.size.unwrap_or_default())?;
+    Ok(request)
+}
+
+/// Checks whom to wait for.
+///
+/// # Errors
+/// [`RequestError`] names the first field that does not make sense.
+pub fn wait(request: v1::WaitRequest) -> Result<v1::WaitRequest, RequestError> {
+    check_pid(request.pid)?;
+    Ok(request)
+}
+
+fn check_pid(pid: u32) -> Result<(), RequestError> {
+    if is_pid(pid) {
+        return Ok(());
+    }
+    let reason = "it must be the number of a process that Run has started";
+    Err(RequestError::new("pid", pid, reason))
+}
+
 /// Checks a signal.
 ///
 /// # Errors
 /// [`RequestError`] names the first field that does not make sense.
 pub fn signal(request: v1::SignalRequest) -> Result<SignalPlan, RequestError> {
-    if !is_pid(request.pid) {
-        let reason = "it must be the number of a process that Run has started";
-        return Err(RequestError::new("pid", request.pid, reason));
-    }
+    check_pid(request.pid)?;
     if !is_signal_name(&request.signal) {
         let reason = "it must be a Linux signal name such as \"SIGTERM\" or \"SIGRTMIN+1\"";
         return Err(RequestError::new("signal", request.signal, reason));
@@ -82,7 +161,7 @@ pub(crate) fn is_signal_name(name: &str) -> bool {
     if let Some(rest) = name.strip_prefix("SIGRTMAX") {
         return rest.is_empty() || offset(rest, '-').is_some();
     }
-    name.parse::<Signal>().is_ok()
+    ALIASES.contains(&name) || name.parse::<Signal>().is_ok()
 }
 
 #[cfg(test)]
@@ -93,10 +172,31 @@ mod tests {
         v1::StartProcess { command: "true".to_owned(), ..v1::StartProcess::default() }
     }
 
+    fn limit(name: &str, hard: Option<u64>) -> v1::ResourceLimit {
+        v1::ResourceLimit { name: name.to_owned(), soft: hard, hard }
+    }
+
+    #[test]
+    fn soft_limit_above_the_hard_one_is_refused() {
+        let with = |soft| {
+            let limits = vec![v1::ResourceLimit { soft, ..limit("nofile", Some(8)) }];
+            check_start(&v1::StartProcess { limits, ..start() })
+        };
+        assert_eq!(with(Some(8)), Ok(()));
+        for soft in [Some(9), None] {
+            assert_eq!(with(soft).unwrap_err().field, "start.limits");
+        }
+    }
+
     #[test]
     fn each_bad_field_of_a_start_is_refused_by_its_name() {
         type Change = fn(&mut v1::StartProcess);
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 12] = [
+            ("start.stdin", |s| s.terminal = Some(v1::TerminalSize { rows: 1, columns: 1 })),
+            ("start.terminal", |s| s.terminal = Some(v1::TerminalSize { rows: 0, columns: 1 })),
+            ("start.terminal", |s| s.terminal = Some(v1::TerminalSize { rows: 1, columns: 65536 })),
+            ("start.limits", |s| s.limits.push(limit("files", None))),
+            ("start.limits", |s| s.limits.extend([limit("as", None), limit("as", None)])),
             ("start.command", |s| s.command.clear()),
             ("start.command", |s| s.command.push('\0')),
             ("start.args", |s| s.args.push("a\0b".to_owned())),
@@ -115,7 +215,7 @@ mod tests {
 
     #[test]
     fn signal_names_are_those_of_linux() {
-        for good in ["SIGTERM", "SIGKILL", "SIGUSR1", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMAX-30"] {
+        for good in ["SIGTERM", "SIGKILL", "SIGUSR1", "SIGIOT", "SIGRTMIN+1", "SIGRTMAX-30"] {
             assert!(is_signal_name(good), "{good}");
         }
         for bad in [
@@ -140,7 +240,12 @@ mod tests {
         let request = |pid| v1::SignalRequest { pid, signal: "SIGTERM".to_owned() };
         for bad in [0, 1, PID_LIMIT, u32::MAX] {
             assert_eq!(signal(request(bad)).unwrap_err().field, "pid");
+            assert_eq!(wait(v1::WaitRequest { pid: bad }).unwrap_err().field, "pid");
+            let size = Some(v1::TerminalSize { rows: 1, columns: 1 });
+            assert_eq!(resize(v1::ResizeRequest { pid: bad, size }).unwrap_err().field, "pid");
         }
         assert_eq!(signal(request(2)).unwrap().pid, 2);
+        let shapeless = v1::ResizeRequest { pid: 2, size: None };
+        assert_eq!(resize(shapeless).unwrap_err().field, "size");
     }
 }

@@ -1,10 +1,12 @@
 //! The services of `lanebox.v1`: convert, call, convert. What they do is done in `lane` and `relay`.
 
 mod convert;
+mod file;
 mod filesystem;
 mod process;
 mod sandbox;
 
+pub use file::Files;
 pub use filesystem::Filesystems;
 pub use process::Processes;
 pub use sandbox::Sandbox;

@@ -83,7 +83,10 @@ async fn reflection_lists_the_services_and_describes_their_messages() {
     let MessageResponse::ListServicesResponse(list) = listed else { panic!("{listed:?}") };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
-    assert_eq!(names, ["lanebox.v1.ProcessService", "lanebox.v1.SandboxService"]);
+    assert_eq!(
+        names,
+        ["lanebox.v1.FileService", "lanebox.v1.ProcessService", "lanebox.v1.SandboxService"]
+    );
     let described = soon(answers.message()).await.unwrap().unwrap().message_response.unwrap();
     assert!(matches!(described, MessageResponse::FileDescriptorResponse(_)), "{described:?}");
 

@@ -17,7 +17,8 @@ use protocol::guest::v1::{
 use protocol::v1::run_request::Request as In;
 use protocol::v1::run_response::Response as Out;
 use protocol::v1::{
-    ProcessExited, ProcessStarted, RunRequest, RunResponse, SignalRequest, SignalResponse,
+    ProcessExited, ProcessStarted, ResizeRequest, ResizeResponse, RunRequest, RunResponse,
+    SignalRequest, SignalResponse, TerminalSize, WaitRequest, WaitResponse,
 };
 use protocol::{ErrorCode, ErrorDetail};
 use tokio::net::UnixStream;
@@ -235,6 +236,30 @@ impl ProcessService for Script {
             44 => Ok(Response::new(SignalResponse {})),
             _ => Err(ErrorDetail::new(ErrorCode::NotFound, "It has ended").into()),
         }
+    }
+
+    async fn resize(
+        &self,
+        request: Request<ResizeRequest>,
+    ) -> Result<Response<ResizeResponse>, Status> {
+        match request.into_inner() {
+            ResizeRequest { pid: 44, size: Some(TerminalSize { rows: 5, columns: 6 }) } => {
+                Ok(Response::new(ResizeResponse {}))
+            }
+            _ => Err(ErrorDetail::new(ErrorCode::NotFound, "It has no terminal").into()),
+        }
+    }
+
+    /// Process 44 never ends, 45 has, 46 ends in a way that no process can.
+    async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        let exit_code = match request.into_inner().pid {
+            44 => std::future::pending().await,
+            45 => 3,
+            46 => 300,
+            _ => return Err(ErrorDetail::new(ErrorCode::NotFound, "It has ended").into()),
+        };
+        let exited = ProcessExited { exit_code: Some(exit_code), ..ProcessExited::default() };
+        Ok(Response::new(WaitResponse { exited: Some(exited) }))
     }
 }
 

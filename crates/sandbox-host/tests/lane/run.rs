@@ -7,7 +7,9 @@ use futures::{StreamExt, stream};
 use prost::Message;
 use protocol::ErrorCode;
 use protocol::v1::run_request::Request as In;
-use protocol::v1::{CloseStdin, RunRequest, SignalRequest, StartProcess};
+use protocol::v1::{
+    CloseStdin, ResizeRequest, RunRequest, SignalRequest, StartProcess, TerminalSize, WaitRequest,
+};
 use sandbox_host::debug::DebugSocket;
 use sandbox_host::limits::MAX_RUNS;
 use tokio::net::UnixStream;
@@ -228,4 +230,43 @@ async fn signals_are_checked_and_their_answers_passed_on() {
     assert_code(&detail(signal(43, "SIGKILL").await), ErrorCode::NotFound);
     assert_code(&detail(signal(44, "KILL").await), ErrorCode::InvalidArgument);
     assert_code(&detail(signal(1, "SIGKILL").await), ErrorCode::InvalidArgument);
+}
+
+#[tokio::test]
+async fn wait_tells_the_end_and_is_believed_only_when_a_process_can_end_so() {
+    let helper = Helper::booted(Script::default()).await;
+    let wait = |pid| {
+        let mut client = helper.process.clone();
+        async move { soon(client.wait(WaitRequest { pid })).await }
+    };
+    let exited = wait(45).await.unwrap().into_inner().exited.unwrap();
+    assert_eq!(exited.exit_code, Some(3));
+    assert_code(&detail(wait(46).await), ErrorCode::GuestProtocol);
+    assert_code(&detail(wait(47).await), ErrorCode::NotFound);
+    assert_code(&detail(wait(1).await), ErrorCode::InvalidArgument);
+}
+
+#[tokio::test]
+async fn wait_that_is_open_ends_with_the_machine() {
+    let helper = Helper::booted(Script::default()).await;
+    let mut client = helper.process.clone();
+    let waiting = tokio::spawn(async move { client.wait(WaitRequest { pid: 44 }).await });
+    // A call that comes later on the same connection is answered: the wait has reached the guest.
+    let size = Some(TerminalSize { rows: 5, columns: 6 });
+    soon(helper.process.clone().resize(ResizeRequest { pid: 44, size })).await.unwrap();
+    helper.shutdown(0).await.unwrap();
+    assert_code(&detail(soon(waiting).await.unwrap()), ErrorCode::SandboxExited);
+}
+
+#[tokio::test]
+async fn resize_reaches_the_guest_with_sizes_that_are_some() {
+    let helper = Helper::booted(Script::default()).await;
+    let resize = |pid, rows| {
+        let mut client = helper.process.clone();
+        let size = Some(TerminalSize { rows, columns: 6 });
+        async move { soon(client.resize(ResizeRequest { pid, size })).await }
+    };
+    resize(44, 5).await.unwrap();
+    assert_code(&detail(resize(45, 5).await), ErrorCode::NotFound);
+    assert_code(&detail(resize(44, 0).await), ErrorCode::InvalidArgument);
 }

@@ -23,6 +23,7 @@ use crate::filesystems::Filesystems;
 use crate::limits::{DEVICE_DEADLINE, LOOK_AGAIN};
 use crate::machine::Lane;
 use crate::process::DEFAULT_PATH;
+use crate::process::terminal::Terminals;
 use crate::sys::ioctl::interface_up;
 
 const NEW_ROOT: &str = "/newroot";
@@ -56,7 +57,7 @@ pub(crate) async fn run(
     announcer: &mut impl Announce,
 ) -> Result<Lane, Error> {
     let read_only = settings.root.read_only;
-    let mut workload = None;
+    let (mut workload, mut terminals) = (None, None);
     let steps: [Step; 12] = [
         Step::Clock,
         Step::MountRoot,
@@ -77,7 +78,7 @@ pub(crate) async fn run(
             Step::Clock => clock.clone(),
             Step::MountRoot => mount_root(&settings.root).await,
             Step::EnterRoot => enter_root(read_only),
-            Step::MountDevices => mount_devices(),
+            Step::MountDevices => mount_devices(&mut terminals),
             Step::MountCgroup => mount_cgroup(&mut workload),
             Step::MountTmpfs => mount_tmpfs(read_only),
             Step::Hostname => names::set(&settings.hostname),
@@ -91,7 +92,7 @@ pub(crate) async fn run(
     }
     let mut env = settings.env;
     env.entry(c"PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
-    Ok(Lane { cwd: settings.cwd, env, workload })
+    Ok(Lane { cwd: settings.cwd, env, workload, terminals })
 }
 
 async fn mount_root(root: &Root) -> Result<(), Failure> {
@@ -133,11 +134,12 @@ fn enter_root(read_only: bool) -> Result<(), Failure> {
         .during(|| "Making mounts shared".into())
 }
 
-fn mount_devices() -> Result<(), Failure> {
+fn mount_devices(terminals: &mut Option<Terminals>) -> Result<(), Failure> {
     for mount in [Mount::PTS, Mount::SHM, Mount::MQUEUE] {
         mounts::make_directory(mount.target)?;
         mounts::mount(&mount)?;
     }
+    *terminals = Some(Terminals::open().during(|| "Opening /dev/pts".into())?);
     for (target, path) in [
         ("pts/ptmx", "/dev/ptmx"),
         ("/proc/self/fd", "/dev/fd"),

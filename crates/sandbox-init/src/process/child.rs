@@ -9,19 +9,20 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::libc;
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::unistd::{
-    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, faccessat, setgid,
-    setgroups, setsid, setuid,
+    AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, faccessat, fchown,
+    setgid, setgroups, setsid, setuid,
 };
 
 use super::accounts::{self, Identity};
@@ -30,29 +31,42 @@ use super::request::Command;
 use crate::limits::OPEN_FILES;
 use crate::sys::descriptors::close_others;
 use crate::sys::signal::default_sigpipe;
+use crate::sys::terminal::take_control;
 
 /// PATH of a process whose environment has none: that of Debian's root.
 pub(crate) const DEFAULT_PATH: &CStr =
     c"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// TERM of a process with a terminal whose environment has none: what most terminals are like.
+const DEFAULT_TERM: &CStr = c"xterm-256color";
 const SHELL: &CStr = c"/bin/sh";
 /// How far a file is read to tell a script from another machine's program (bash reads 80 bytes).
 const SAMPLE: u64 = 256;
 
-/// The child's ends of its pipes. All are close-on-exec.
+/// What the child gets. All descriptors are close-on-exec.
 #[derive(Debug)]
-pub(crate) struct Ends {
-    /// Standard input; `None` for /dev/null.
-    pub(crate) stdin: Option<OwnedFd>,
-    /// Standard output.
-    pub(crate) stdout: OwnedFd,
-    /// Standard error.
-    pub(crate) stderr: OwnedFd,
+pub(crate) struct Ends<'a> {
+    /// Standard input, output and error.
+    pub(crate) standard: Standard<'a>,
     /// Where a [`Failure`] goes.
     pub(crate) report: OwnedFd,
 }
 
+/// The child's standard input, output and error.
+#[derive(Debug)]
+pub(crate) enum Standard<'a> {
+    /// Its ends of pipes.
+    Pipes {
+        /// `None` for /dev/null.
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// Its side of a terminal.
+    Terminal(BorrowedFd<'a>),
+}
+
 /// Becomes the command, or reports why not and returns the status to exit with.
-pub(crate) fn run(command: &Command, ends: &Ends) -> i32 {
+pub(crate) fn run(command: &Command, ends: &Ends<'_>) -> i32 {
     let failure = match become_command(command, ends) {
         Err(failure) => failure,
         Ok(never) => match never {},
@@ -62,7 +76,7 @@ pub(crate) fn run(command: &Command, ends: &Ends) -> i32 {
     127
 }
 
-fn become_command(command: &Command, ends: &Ends) -> Result<Infallible, Failure> {
+fn become_command(command: &Command, ends: &Ends<'_>) -> Result<Infallible, Failure> {
     let step = |what: &'static str| move |errno| Failure::setup(what, errno);
     setsid().map_err(step("Making a session"))?;
     attach(ends).map_err(step("Setting up standard input and output"))?;
@@ -73,6 +87,13 @@ fn become_command(command: &Command, ends: &Ends) -> Result<Infallible, Failure>
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.min(hard), hard))
         .map_err(step("Setting RLIMIT_NOFILE"))?;
     let identity = identity(command)?;
+    if command.terminal.is_some() {
+        let (owner, terminal) = (Uid::from_raw(identity.uid), std::io::stdin());
+        fchown(terminal, Some(owner), None).map_err(step("Giving the terminal to the user"))?;
+    }
+    for limit in &command.limits {
+        limit.set().map_err(step("Setting a resource limit"))?;
+    }
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(step("Setting the groups"))?;
     setgid(Gid::from_raw(identity.gid)).map_err(step("Setting the group"))?;
@@ -81,19 +102,32 @@ fn become_command(command: &Command, ends: &Ends) -> Result<Infallible, Failure>
         let cwd = command.cwd.to_string_lossy();
         Failure::setup(&format!("Working directory {cwd:?}"), errno)
     })?;
+    if command.no_new_privileges {
+        set_no_new_privs().map_err(step("Setting PR_SET_NO_NEW_PRIVS"))?;
+    }
     Err(execute(command, &identity))
 }
 
-fn attach(ends: &Ends) -> nix::Result<()> {
-    match &ends.stdin {
-        Some(stdin) => dup2_stdin(stdin)?,
-        None => {
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-            dup2_stdin(open(c"/dev/null", flags, Mode::empty())?.as_fd())?;
+fn attach(ends: &Ends<'_>) -> nix::Result<()> {
+    match &ends.standard {
+        Standard::Pipes { stdin, stdout, stderr } => {
+            match stdin {
+                Some(stdin) => dup2_stdin(stdin)?,
+                None => {
+                    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+                    dup2_stdin(open(c"/dev/null", flags, Mode::empty())?.as_fd())?;
+                }
+            }
+            dup2_stdout(stdout)?;
+            dup2_stderr(stderr)?;
+        }
+        Standard::Terminal(terminal) => {
+            take_control(terminal)?;
+            dup2_stdin(terminal)?;
+            dup2_stdout(terminal)?;
+            dup2_stderr(terminal)?;
         }
     }
-    dup2_stdout(&ends.stdout)?;
-    dup2_stderr(&ends.stderr)?;
     close_others(ends.report.as_fd())
 }
 
@@ -115,6 +149,9 @@ fn execute(command: &Command, identity: &Identity) -> Failure {
     let mut env = command.env.clone();
     if let Ok(home) = CString::new(identity.home.clone()) {
         env.entry(c"HOME".to_owned()).or_insert(home);
+    }
+    if command.terminal.is_some() {
+        env.entry(c"TERM".to_owned()).or_insert_with(|| DEFAULT_TERM.to_owned());
     }
     let path = env.get(c"PATH").map_or(DEFAULT_PATH, CString::as_c_str).to_owned();
     let env: Vec<CString> = env

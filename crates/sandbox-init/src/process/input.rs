@@ -2,6 +2,7 @@
 //! has not read stays in the call's window, and then with the host.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use protocol::v1::run_request::Request;
 use tokio::io::unix::AsyncFd;
 use tonic::Streaming;
 
+use super::runs::Run;
 use crate::error::Error;
 use crate::limits::MAX_STDIN_MESSAGE;
 
@@ -18,6 +20,7 @@ use crate::limits::MAX_STDIN_MESSAGE;
 pub(crate) struct Input {
     requests: Streaming<RunRequest>,
     pipe: Pipe,
+    run: Arc<Run>,
 }
 
 #[derive(Debug)]
@@ -32,8 +35,12 @@ enum Pipe {
 
 impl Input {
     /// Without a pipe any input is an error.
-    pub(crate) fn new(requests: Streaming<RunRequest>, pipe: Option<AsyncFd<OwnedFd>>) -> Self {
-        Self { requests, pipe: pipe.map_or(Pipe::Ended, Pipe::Open) }
+    pub(crate) fn new(
+        requests: Streaming<RunRequest>,
+        pipe: Option<AsyncFd<OwnedFd>>,
+        run: Arc<Run>,
+    ) -> Self {
+        Self { requests, pipe: pipe.map_or(Pipe::Ended, Pipe::Open), run }
     }
 
     /// Passes input on until the host half-closes the call; an error is the host's mistake.
@@ -41,15 +48,26 @@ impl Input {
         loop {
             let request = match self.requests.message().await {
                 Ok(Some(request)) => request.request,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.end();
+                    return Ok(());
+                }
                 Err(status) => return Err(invalid(status.message())),
             };
             match request {
                 Some(Request::Stdin(bytes)) => self.write(bytes).await?,
-                Some(Request::CloseStdin(_)) => self.pipe = Pipe::Ended,
+                Some(Request::CloseStdin(_)) => self.end(),
                 Some(Request::Start(_)) => return Err(invalid("start may come only once")),
                 None => return Err(invalid("a request of Run is empty")),
             }
+        }
+    }
+
+    /// Input has ended: that of a pipe closes it, that of a terminal hangs it up.
+    fn end(&mut self) {
+        self.pipe = Pipe::Ended;
+        if let Some(terminal) = self.run.terminal() {
+            terminal.hang_up();
         }
     }
 

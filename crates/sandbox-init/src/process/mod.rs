@@ -4,6 +4,7 @@
 //! Run ─► request (checked) ─► start ─► child: user, directory, PATH, exec     (a copy of PID 1)
 //!                               ├────► supervise: exit, timeout, cancel, stdin  (a task)
 //!                               └────► output: stdout and stderr, then `exited` (the response)
+//! Signal, Resize, Wait ─► runs ─► the group, the terminal, the end
 //! SIGCHLD ─► children ─► supervise
 //! ```
 //! The response stream reads the pipes when the host has room for more and not before, so output
@@ -16,10 +17,13 @@ mod failure;
 mod input;
 mod output;
 pub(crate) mod request;
+mod resources;
+pub(crate) mod runs;
 pub(crate) mod service;
 mod signals;
 mod start;
 mod supervise;
+pub(crate) mod terminal;
 
 pub(crate) use child::DEFAULT_PATH;
 

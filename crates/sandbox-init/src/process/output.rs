@@ -24,7 +24,7 @@ use tonic::Status;
 use super::signals;
 use super::supervise::{Call, Ended};
 use crate::error::Error;
-use crate::limits::MAX_OUTPUT_MESSAGE;
+use crate::limits::{MAX_OUTPUT_MESSAGE, TERMINAL_REST};
 use crate::sys::ioctl::bytes_readable;
 use crate::sys::wait::Exit;
 
@@ -40,6 +40,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Output {
     pipe: Option<AsyncFd<OwnedFd>>,
+    /// It is a terminal's, which does not tell how much it holds.
+    is_terminal: bool,
     /// Bytes that may still be sent.
     allowed: u64,
     /// After the exit: bytes that are still to be read.
@@ -56,15 +58,26 @@ enum Progress {
 
 impl Output {
     /// Reads `pipe`, sends `max` bytes at most and throws away the rest.
-    pub(crate) fn new(pipe: AsyncFd<OwnedFd>, max: Option<NonZeroU64>) -> Self {
+    pub(crate) fn pipe(pipe: AsyncFd<OwnedFd>, max: Option<NonZeroU64>) -> Self {
         let allowed = max.map_or(u64::MAX, NonZeroU64::get);
-        Self { pipe: Some(pipe), allowed, rest: None, truncated: false }
+        Self { pipe: Some(pipe), is_terminal: false, allowed, rest: None, truncated: false }
+    }
+
+    /// The same for our side of a terminal.
+    pub(crate) fn terminal(master: AsyncFd<OwnedFd>, max: Option<NonZeroU64>) -> Self {
+        Self { is_terminal: true, ..Self::pipe(master, max) }
+    }
+
+    /// There is none.
+    pub(crate) fn none() -> Self {
+        Self { pipe: None, is_terminal: false, allowed: 0, rest: None, truncated: false }
     }
 
     /// The process has exited: only what the pipe holds now is still read.
     fn finish(&mut self) {
         if let Some(pipe) = &self.pipe {
-            self.rest = Some(bytes_readable(pipe).unwrap_or(0));
+            let held = if self.is_terminal { Ok(TERMINAL_REST) } else { bytes_readable(pipe) };
+            self.rest = Some(held.unwrap_or(0));
         }
     }
 
@@ -124,7 +137,7 @@ impl Output {
                     readiness.clear_ready();
                     Progress::Again
                 }
-                // Another reader of the same pipe was faster.
+                // It holds no more; or another reader of the same pipe was faster.
                 None => Progress::End,
             },
             Err(_) => Progress::End,
@@ -190,20 +203,24 @@ impl Responses {
     }
 
     fn exited(&self, ended: Ended) -> ProcessExited {
-        let mut exited = ProcessExited {
-            timed_out: ended.timed_out,
+        ProcessExited {
             stdout_truncated: self.stdout.truncated,
             stderr_truncated: self.stderr.truncated,
-            ..ProcessExited::default()
-        };
-        match ended.exit {
-            Exit::Code(code) => exited.exit_code = Some(code.unsigned_abs()),
-            Exit::Signal(number) => {
-                exited.signal = number.unsigned_abs();
-                exited.signal_name = signals::name(number);
-            }
+            ..exited(ended)
         }
-        exited
+    }
+}
+
+/// An end without what is known of the output.
+pub(crate) fn exited(ended: Ended) -> ProcessExited {
+    let exited = ProcessExited { timed_out: ended.timed_out, ..ProcessExited::default() };
+    match ended.exit {
+        Exit::Code(code) => ProcessExited { exit_code: Some(code.unsigned_abs()), ..exited },
+        Exit::Signal(number) => ProcessExited {
+            signal: number.unsigned_abs(),
+            signal_name: signals::name(number),
+            ..exited
+        },
     }
 }
 

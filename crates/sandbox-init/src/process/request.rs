@@ -4,11 +4,13 @@ use std::ffi::CString;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use protocol::v1::{RunRequest, StartProcess, run_request};
+use protocol::v1::{RunRequest, StartProcess, TerminalSize, run_request};
 
 use super::accounts::UserSpec;
+use super::resources::Limit;
 use crate::error::Error;
 use crate::machine::{Environment, Lane};
+use crate::sys::terminal::Size;
 
 /// A process to start.
 #[derive(Debug)]
@@ -27,6 +29,12 @@ pub(crate) struct Command {
     pub(crate) timeout: Option<Duration>,
     /// Bytes of stdout, and of stderr, that are sent.
     pub(crate) max_output: Option<NonZeroU64>,
+    /// It gets a terminal of this size instead of pipes.
+    pub(crate) terminal: Option<Size>,
+    /// Limits that differ from the guest's own.
+    pub(crate) limits: Vec<Limit>,
+    /// Its programs give no privileges.
+    pub(crate) no_new_privileges: bool,
 }
 
 impl Command {
@@ -59,6 +67,11 @@ impl Command {
         let cwd = if start.cwd.is_empty() { lane.cwd.clone() } else { directory(start.cwd)? };
         let user = UserSpec::parse(&start.user)
             .ok_or_else(|| Error::InvalidRequest(format!("user {:?} is malformed", start.user)))?;
+        let terminal = start.terminal.map(size).transpose()?;
+        if terminal.is_some() && !start.stdin {
+            return Err(Error::InvalidRequest("a terminal needs stdin".into()));
+        }
+        let limits = start.limits.iter().map(Limit::new).collect::<Result<_, _>>()?;
         Ok(Self {
             arguments,
             env,
@@ -67,7 +80,21 @@ impl Command {
             stdin: start.stdin,
             timeout: (start.timeout_ms > 0).then(|| Duration::from_millis(start.timeout_ms)),
             max_output: NonZeroU64::new(start.max_output_bytes),
+            terminal,
+            limits,
+            no_new_privileges: start.no_new_privileges,
         })
+    }
+}
+
+/// The size of a terminal.
+pub(crate) fn size(size: TerminalSize) -> Result<Size, Error> {
+    match (u16::try_from(size.rows), u16::try_from(size.columns)) {
+        (Ok(rows @ 1..), Ok(columns @ 1..)) => Ok(Size { rows, columns }),
+        _ => Err(Error::InvalidRequest(format!(
+            "a terminal cannot have {} rows of {} columns",
+            size.rows, size.columns
+        ))),
     }
 }
 
@@ -93,11 +120,13 @@ fn c_string(field: &str, text: String) -> Result<CString, Error> {
 
 #[cfg(test)]
 mod tests {
+    use protocol::v1::ResourceLimit;
+
     use super::*;
 
     fn check(start: StartProcess) -> Result<Command, Error> {
         let env = Environment::from([(c"A".into(), c"lane".into()), (c"B".into(), c"lane".into())]);
-        let lane = Lane { cwd: c"/work".into(), env, workload: None };
+        let lane = Lane { cwd: c"/work".into(), env, workload: None, terminals: None };
         let request = RunRequest { request: Some(run_request::Request::Start(start)) };
         Command::from_first(Some(request), &lane)
     }
@@ -140,6 +169,13 @@ mod tests {
             variable("A=B", "x"),
             variable("A\0", "x"),
             variable("A", "\0"),
+            StartProcess {
+                terminal: Some(TerminalSize { rows: 0, columns: 1 }),
+                stdin: true,
+                ..start()
+            },
+            StartProcess { terminal: Some(TerminalSize { rows: 1, columns: 1 }), ..start() },
+            StartProcess { limits: vec![ResourceLimit::default()], ..start() },
         ] {
             assert!(matches!(check(wrong.clone()), Err(Error::InvalidRequest(_))), "{wrong:?}");
         }
@@ -147,7 +183,8 @@ mod tests {
 
     #[test]
     fn first_request_must_be_start() {
-        let lane = Lane { cwd: c"/".into(), env: Environment::new(), workload: None };
+        let lane =
+            Lane { cwd: c"/".into(), env: Environment::new(), workload: None, terminals: None };
         let input = RunRequest { request: Some(run_request::Request::Stdin("x".into())) };
         for wrong in [None, Some(RunRequest { request: None }), Some(input)] {
             assert!(matches!(Command::from_first(wrong, &lane), Err(Error::InvalidRequest(_))));

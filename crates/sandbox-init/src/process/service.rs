@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use nix::unistd::Pid;
 use protocol::guest::v1::process_service_server::ProcessService;
-use protocol::v1::{RunRequest, SignalRequest, SignalResponse};
+use protocol::v1::{
+    ProcessExited, ResizeRequest, ResizeResponse, RunRequest, SignalRequest, SignalResponse,
+    WaitRequest, WaitResponse,
+};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::failure;
 use super::input::Input;
-use super::output::{Output, Responses};
-use super::request::Command;
+use super::output::{Responses, exited};
+use super::request::{Command, size};
 use super::signals;
 use super::start::start;
 use super::supervise::{Permit, supervisor};
@@ -41,8 +44,9 @@ impl Processes {
         let lane = self.machine.lane()?;
         let command = Command::from_first(first, &lane)?;
         let started = start(&command, &lane, &self.machine.children)?;
-        let (supervisor, call, ended) = supervisor(started.pid, started.exit, permit);
-        let input = Input::new(requests, started.stdin);
+        let (run, end) = self.machine.named.register(started.pid, started.terminal);
+        let input = Input::new(requests, started.stdin, Arc::clone(&run));
+        let (supervisor, call, ended) = supervisor(started.pid, started.exit, permit, (run, end));
         tokio::spawn(supervisor.run(Some(input), command.timeout));
         match timeout(EXEC_DEADLINE, failure::outcome(&started.report)).await {
             Ok(None) => {}
@@ -53,9 +57,23 @@ impl Processes {
             // Dropping the call terminates the child.
             Err(_) => return Err(Error::ExecTimeout { command: command.name() }.into()),
         }
-        let stdout = Output::new(started.stdout, command.max_output);
-        let stderr = Output::new(started.stderr, command.max_output);
-        Ok(Responses::new(started.pid, ended, stdout, stderr, call))
+        Ok(Responses::new(started.pid, ended, started.stdout, started.stderr, call))
+    }
+
+    fn resize(&self, request: ResizeRequest) -> Result<(), Error> {
+        let size = size(request.size.unwrap_or_default())?;
+        let run = self.machine.named.find(request.pid);
+        let terminal = run.as_ref().and_then(|run| run.terminal());
+        let terminal = terminal.ok_or(Error::NoSuchProcess { pid: request.pid })?;
+        let what = "Resizing the terminal";
+        terminal.resize(size).map_err(|errno| Error::System { what, errno })
+    }
+
+    async fn wait(&self, pid: u32) -> Result<ProcessExited, Error> {
+        let missing = Error::NoSuchProcess { pid };
+        let mut end = self.machine.named.find(pid).ok_or_else(|| missing.clone())?.end();
+        let ended = end.wait_for(Option::is_some).await.map_err(|_| missing.clone())?.clone();
+        ended.ok_or(missing)?.map(exited)
     }
 
     fn signal(&self, request: &SignalRequest) -> Result<(), Error> {
@@ -88,5 +106,18 @@ impl ProcessService for Processes {
     ) -> Result<Response<SignalResponse>, Status> {
         Self::signal(self, request.get_ref())?;
         Ok(Response::new(SignalResponse {}))
+    }
+
+    async fn resize(
+        &self,
+        request: Request<ResizeRequest>,
+    ) -> Result<Response<ResizeResponse>, Status> {
+        Self::resize(self, request.into_inner())?;
+        Ok(Response::new(ResizeResponse {}))
+    }
+
+    async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        let exited = Some(Self::wait(self, request.get_ref().pid).await?);
+        Ok(Response::new(WaitResponse { exited }))
     }
 }

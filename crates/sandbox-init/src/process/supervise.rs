@@ -17,10 +17,11 @@ use nix::errno::Errno;
 use nix::libc::{SIGKILL, SIGTERM};
 use nix::unistd::Pid;
 use tokio::sync::oneshot::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::input::Input;
+use super::runs::{End, Run};
 use crate::error::Error;
 use crate::limits::{GRACE, KILL_DEADLINE, MAX_OUTPUT_MESSAGE, MAX_RUNS, OUTPUT_BUDGET};
 use crate::sys::signal::{Target, send};
@@ -40,6 +41,7 @@ pub(crate) struct Ended {
 pub(crate) struct Call {
     open: oneshot::Sender<()>,
     permit: Permit,
+    _run: Arc<Run>,
 }
 
 /// One of the [`MAX_RUNS`], until the call and its process have ended.
@@ -78,6 +80,8 @@ pub(crate) struct Supervisor {
     exit: oneshot::Receiver<Exit>,
     report: Option<oneshot::Sender<Result<Ended, Error>>>,
     open: oneshot::Receiver<()>,
+    run: Arc<Run>,
+    end: watch::Sender<End>,
     _permit: Permit,
 }
 
@@ -93,11 +97,13 @@ pub(crate) fn supervisor(
     pid: Pid,
     exit: oneshot::Receiver<Exit>,
     permit: Permit,
+    (run, end): (Arc<Run>, watch::Sender<End>),
 ) -> (Supervisor, Call, oneshot::Receiver<Result<Ended, Error>>) {
     let (report, ended) = oneshot::channel();
     let (open, dropped) = oneshot::channel();
-    let call = Call { open, permit: permit.clone() };
-    (Supervisor { pid, exit, report: Some(report), open: dropped, _permit: permit }, call, ended)
+    let call = Call { open, permit: permit.clone(), _run: Arc::clone(&run) };
+    let report = Some(report);
+    (Supervisor { pid, exit, report, open: dropped, run, end, _permit: permit }, call, ended)
 }
 
 impl Supervisor {
@@ -142,6 +148,10 @@ impl Supervisor {
 
     /// See the picture of the module.
     async fn terminate(&mut self, timed_out: bool) {
+        // Shells ignore SIGTERM and end, with their jobs, when their terminal does.
+        if let Some(terminal) = self.run.terminal() {
+            terminal.hang_up();
+        }
         self.signal(SIGTERM);
         let mut grace = pin!(sleep(GRACE));
         tokio::select! {
@@ -186,6 +196,7 @@ impl Supervisor {
     /// Only the first time: what came first is what ended the call.
     fn tell(&mut self, result: Result<Ended, Error>) {
         if let Some(report) = self.report.take() {
+            self.end.send_replace(Some(result.clone()));
             // The call may be gone.
             let _ = report.send(result);
         }

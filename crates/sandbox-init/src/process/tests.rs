@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use protocol::ErrorCode;
+use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::run_request::Request::{CloseStdin, Start, Stdin};
 use protocol::v1::run_response::Response;
@@ -22,18 +23,24 @@ use tonic::{Status, Streaming};
 use super::DEFAULT_PATH;
 use super::children::reaper;
 use super::service::Processes;
+use super::terminal::Terminals;
 use crate::channel::Written;
+use crate::file::Files;
 use crate::guest::Guest;
 use crate::limits::MAX_STDIN_MESSAGE;
 use crate::machine::{Environment, Lane, Machine};
 use crate::server::serve;
 use crate::sys::signal::{Target, send};
 
+mod files;
+mod terminal;
+
 type Client = ProcessServiceClient<Channel>;
 
 struct Bench {
     machine: Arc<Machine>,
     client: Client,
+    files: FileServiceClient<Channel>,
     folder: TempDir,
 }
 
@@ -59,7 +66,8 @@ async fn bare() -> Bench {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (guest, processes) =
         (Guest::new(Arc::clone(&machine)), Processes::new(Arc::clone(&machine)));
-    tokio::spawn(serve(theirs, guest, processes));
+    let files = Files::new(Arc::clone(&machine));
+    tokio::spawn(serve(theirs, guest, processes, files));
     let mut ours = Some(ours);
     let channel = Endpoint::from_static("http://guest.invalid")
         .initial_stream_window_size(1 << 16)
@@ -72,7 +80,8 @@ async fn bare() -> Bench {
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    Bench { machine, client: Client::new(channel), folder }
+    let files = FileServiceClient::new(channel.clone());
+    Bench { machine, client: Client::new(channel), files, folder }
 }
 
 /// A machine with a lane.
@@ -80,7 +89,12 @@ async fn bench() -> Bench {
     let bench = bare().await;
     let env = Environment::from([(c"PATH".into(), DEFAULT_PATH.into())]);
     bench.machine.begin_configure().unwrap();
-    bench.machine.end_configure(Some(Lane { cwd: c"/tmp".into(), env, workload: None }));
+    bench.machine.end_configure(Some(Lane {
+        cwd: c"/tmp".into(),
+        env,
+        workload: None,
+        terminals: Terminals::open().ok(),
+    }));
     bench
 }
 
@@ -608,7 +622,7 @@ async fn many_calls_dropped_at_once_do_not_end_the_connection() {
     let machine = Arc::new(Machine::new(Written::default()));
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let guest = Guest::new(Arc::clone(&machine));
-    tokio::spawn(serve(theirs, guest, Processes::new(machine)));
+    tokio::spawn(serve(theirs, guest, Processes::new(Arc::clone(&machine)), Files::new(machine)));
     // RFC 9113: the preface, empty settings, then calls that are reset as they begin, and a ping.
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
@@ -636,7 +650,12 @@ async fn bytes_that_are_no_http2_end_the_connection_with_an_error() {
     let machine = Arc::new(Machine::new(Written::default()));
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let guest = Guest::new(Arc::clone(&machine));
-    let served = tokio::spawn(serve(theirs, guest, Processes::new(machine)));
+    let served = tokio::spawn(serve(
+        theirs,
+        guest,
+        Processes::new(Arc::clone(&machine)),
+        Files::new(machine),
+    ));
     ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(served.await.unwrap().is_err());
     let mut rest = Vec::new();

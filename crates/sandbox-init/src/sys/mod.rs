@@ -7,5 +7,6 @@ pub(crate) mod descriptors;
 pub(crate) mod ioctl;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 pub(crate) mod watch;

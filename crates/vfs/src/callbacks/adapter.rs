@@ -171,14 +171,27 @@ impl<C: Callbacks> CallbackFs<C> {
         Ok(Entry { inode, attr, attr_ttl, entry_ttl })
     }
 
-    pub(super) fn path_and_orphan(
+    /// The content of an open file without a name.
+    pub(super) fn orphan(&self, inode: Inode) -> Result<Option<Arc<Orphan>>, Errno> {
+        Ok(self.tree().get(inode)?.orphan.clone())
+    }
+
+    /// Runs `work` where `inode` is. Where nothing is there any more, though it is a file with other
+    /// names, they are tried; without one it is `ESTALE`, and the guest looks its path up again.
+    pub(super) async fn by_name<T, F>(
         &self,
         inode: Inode,
-    ) -> Result<Result<FilePath, Arc<Orphan>>, Errno> {
-        let tree = self.tree();
-        match &tree.get(inode)?.orphan {
-            Some(orphan) => Ok(Err(Arc::clone(orphan))),
-            None => tree.path(inode).map(Ok),
+        work: impl Fn(FilePath) -> F,
+    ) -> Result<T, Errno>
+    where
+        F: Future<Output = Result<T, Errno>>,
+    {
+        loop {
+            let path = self.tree().path(inode)?;
+            match work(path.clone()).await {
+                Err(Errno::ENOENT) => self.tree().missed(inode, &path)?,
+                result => return result,
+            }
         }
     }
 
@@ -190,10 +203,7 @@ impl<C: Callbacks> CallbackFs<C> {
         tree.opened(inode)?;
         let node = tree.get_mut(inode)?;
         let direct = node.seen.is_none() && node.orphan.is_none();
-        // What was changed a moment ago may change again without its time telling.
-        let settled = |time: Time| time.seconds < now().seconds - 2;
-        let keep_cache = node.seen.is_some_and(|(_, time)| time.is_some_and(settled))
-            && node.opened_with == node.seen;
+        let keep_cache = node.keeps_cache();
         node.opened_with = node.seen;
         Ok(Opened { handle, direct, keep_cache })
     }

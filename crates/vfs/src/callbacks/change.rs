@@ -1,5 +1,7 @@
 //! Changing attributes, and taking names away.
 
+use bytes::Bytes;
+
 use super::adapter::now;
 use super::{CallbackFs, Callbacks, Features, FilePath, FileStat};
 use crate::{Attr, Caller, Changes, Errno, Inode, Kind, Name, RenameMode, SetTime};
@@ -8,37 +10,39 @@ const SET_ID: u32 = 0o6000;
 
 impl<C: Callbacks> CallbackFs<C> {
     pub(super) async fn attr(&self, inode: Inode) -> Result<Attr, Errno> {
-        let path = match self.path_and_orphan(inode)? {
-            Ok(path) => path,
-            Err(orphan) => return Ok(self.tree().get(inode)?.orphan_attr(inode, &orphan)),
-        };
-        let stat = self.stat(&path).await?;
-        let mut tree = self.tree();
-        let node = tree.get_mut(inode)?;
-        if node.kind != stat.kind {
-            return Err(Errno::ESTALE);
+        if let Some(orphan) = self.orphan(inode)? {
+            return Ok(self.tree().get(inode)?.orphan_attr(inode, &orphan));
         }
-        node.note(&stat);
-        Ok(node.attr(inode, &stat))
+        self.by_name(inode, |path| async move {
+            let stat = self.stat(&path).await?;
+            let mut tree = self.tree();
+            let node = tree.get_mut(inode)?;
+            if !node.may_be(&stat) {
+                // Another file has this name now.
+                return Err(Errno::ENOENT);
+            }
+            node.note(&stat);
+            Ok(node.attr(inode, &stat))
+        })
+        .await
     }
 
     pub(super) async fn change(&self, inode: Inode, changes: &Changes) -> Result<Attr, Errno> {
-        let path = match self.path_and_orphan(inode)? {
-            Ok(path) => path,
-            Err(orphan) => {
-                if let Some(size) = changes.size {
-                    orphan.truncate(size)?;
-                }
-                let mut tree = self.tree();
-                let node = tree.get_mut(inode)?;
-                let defaults = &mut node.defaults;
-                defaults.permissions = changes.permissions.unwrap_or(defaults.permissions);
-                defaults.uid = changes.uid.unwrap_or(defaults.uid);
-                defaults.gid = changes.gid.unwrap_or(defaults.gid);
-                return Ok(node.orphan_attr(inode, &orphan));
+        if let Some(orphan) = self.orphan(inode)? {
+            if let Some(size) = changes.size {
+                orphan.truncate(size)?;
             }
-        };
+            let mut tree = self.tree();
+            let node = tree.get_mut(inode)?;
+            let defaults = &mut node.defaults;
+            defaults.permissions = changes.permissions.unwrap_or(defaults.permissions);
+            defaults.uid = changes.uid.unwrap_or(defaults.uid);
+            defaults.gid = changes.gid.unwrap_or(defaults.gid);
+            return Ok(node.orphan_attr(inode, &orphan));
+        }
         let old = self.attr(inode).await?;
+        // By a name that has just led there.
+        let path = self.tree().path(inode)?;
         let owners = (changes.uid.unwrap_or(old.uid), changes.gid.unwrap_or(old.gid));
         if owners != (old.uid, old.gid) {
             self.need(Features::CHOWN, Errno::EOPNOTSUPP)?;
@@ -119,6 +123,27 @@ impl<C: Callbacks> CallbackFs<C> {
         Ok(())
     }
 
+    /// Writes as much as its callback does at once.
+    pub(super) async fn write_some(
+        &self,
+        inode: Inode,
+        offset: u64,
+        contents: Bytes,
+    ) -> Result<usize, Errno> {
+        let (contents, length) = (&contents, contents.len());
+        self.by_name(inode, |path| async move {
+            let count = self.callbacks.write(&path, offset, contents.clone()).await?;
+            match usize::try_from(count) {
+                Ok(count @ 1..) if count <= length => Ok(count),
+                _ => {
+                    let problem = format!("{count} bytes written of {length}");
+                    Err(self.check.wrong("write", &path, problem))
+                }
+            }
+        })
+        .await
+    }
+
     pub(super) fn gate(
         &self,
         inode: Inode,
@@ -136,14 +161,15 @@ impl<C: Callbacks> CallbackFs<C> {
     ) -> Result<T, Errno> {
         let open = {
             let tree = self.tree();
-            let victim = tree.child(parent, name);
-            victim.and_then(|inode| {
-                let node = tree.get(inode).ok()?;
-                let last = node.names.len() == 1 && node.orphan.is_none();
-                (node.opens > 0 && last && node.kind == Kind::File).then_some(inode)
+            tree.child(parent, name).filter(|inode| {
+                let node = tree.get(*inode).ok();
+                node.is_some_and(|n| n.opens > 0 && n.orphan.is_none() && n.kind == Kind::File)
             })
         };
         let Some(inode) = open else { return work.await };
+        if self.has_another_name(inode, (parent, name)).await? {
+            return work.await;
+        }
         let path = self.tree().path_of(parent, name)?;
         let gate = self.gate(inode)?;
         let _alone = gate.write().await;
@@ -159,6 +185,30 @@ impl<C: Callbacks> CallbackFs<C> {
             node.orphan = Some(orphan);
         }
         Ok(result)
+    }
+
+    /// Whether a file is still found by a name other than this one; those that it is not found by
+    /// are gone.
+    async fn has_another_name(&self, inode: Inode, not: (Inode, &Name)) -> Result<bool, Errno> {
+        loop {
+            let (parent, name, path) = {
+                let tree = self.tree();
+                let names = &tree.get(inode)?.names;
+                let other = names.iter().find(|(parent, name)| (*parent, name) != not).cloned();
+                let Some((parent, name)) = other else { return Ok(false) };
+                let path = tree.path_of(parent, &name).ok();
+                (parent, name, path)
+            };
+            let found = match &path {
+                Some(path) => self.stat(path).await,
+                None => Err(Errno::ENOENT),
+            };
+            match found {
+                Ok(stat) if self.tree().get(inode)?.may_be(&stat) => return Ok(true),
+                Ok(_) | Err(Errno::ENOENT) => self.tree().detach(parent, &name),
+                Err(errno) => return Err(errno),
+            };
+        }
     }
 
     pub(super) async fn move_name(

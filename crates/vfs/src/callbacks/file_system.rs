@@ -14,6 +14,7 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         Profile {
             read_only: self.options.read_only || !self.features.has(Features::WRITABLE),
             deadline: self.options.deadline,
+            data_by_open: true,
             ..Profile::default()
         }
     }
@@ -59,9 +60,11 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
 
     async fn read_link(&self, inode: Inode) -> Result<Vec<u8>, Errno> {
         self.need(Features::READLINK, Errno::EINVAL)?;
-        let path = self.tree().path(inode)?;
-        let target = self.callbacks.readlink(&path).await?;
-        self.check.target(&path, target)
+        self.by_name(inode, |path| async move {
+            let target = self.callbacks.readlink(&path).await?;
+            self.check.target(&path, target)
+        })
+        .await
     }
 
     async fn symlink(
@@ -149,15 +152,22 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
 
     async fn link(&self, inode: Inode, parent: Inode, name: &Name) -> Result<Entry, Errno> {
         self.need(Features::LINK, Errno::EPERM)?;
-        let (existing, path) = {
-            let tree = self.tree();
-            if tree.get(inode)?.kind == Kind::Directory {
-                return Err(Errno::EPERM);
+        if self.tree().get(inode)?.kind == Kind::Directory {
+            return Err(Errno::EPERM);
+        }
+        let path = self.tree().path_of(parent, name)?;
+        loop {
+            let existing = self.tree().path(inode).map_err(|_| Errno::ENOENT)?;
+            match self.callbacks.link(&existing, &path).await {
+                // Which of the two is not there?
+                Err(Errno::ENOENT) if self.attr(inode).await.is_ok() => {
+                    if self.tree().path(inode)? == existing {
+                        return Err(Errno::ENOENT);
+                    }
+                }
+                result => break result?,
             }
-            let existing = tree.path(inode).map_err(|_| Errno::ENOENT)?;
-            (existing, tree.path_of(parent, name)?)
-        };
-        self.callbacks.link(&existing, &path).await?;
+        }
         let stat = self.stat(&path).await?;
         if self.tree().get(inode)?.kind == stat.kind {
             self.tree().attach(parent, name, inode)?;
@@ -175,6 +185,8 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
             let drop_set_id = flags.drop_set_id;
             let changes = Changes { size: Some(0), drop_set_id, ..Changes::default() };
             self.change(inode, &changes).await?;
+        } else if self.tree().get(inode)?.may_be_outdated() {
+            self.attr(inode).await?;
         }
         self.open_counted(inode)
     }
@@ -209,17 +221,18 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         body: &mut Body<'_>,
     ) -> Result<(), Errno> {
         self.files.get(inode, handle)?;
-        let path = match self.path_and_orphan(inode)? {
-            Ok(path) => path,
-            Err(orphan) => {
-                orphan.read(offset, body);
-                return Ok(());
-            }
-        };
+        if let Some(orphan) = self.orphan(inode)? {
+            orphan.read(offset, body);
+            return Ok(());
+        }
         while body.room() > 0 {
             let (at, room) = (offset + body.filled() as u64, body.room());
-            let bytes = self.callbacks.read(&path, at, room).await?;
-            self.check.at_most("read", &path, bytes.len(), room)?;
+            let read = self.by_name(inode, |path| async move {
+                let bytes = self.callbacks.read(&path, at, room).await?;
+                self.check.at_most("read", &path, bytes.len(), room)?;
+                Ok(bytes)
+            });
+            let bytes = read.await?;
             body.push(&bytes);
             // A short answer is the end only where the file's size says so, or nothing does.
             let end = self.tree().get(inode)?.seen.map_or(0, |(size, _)| size);
@@ -242,28 +255,16 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         let contents = bytes::Bytes::from(data.take_vec(usize::MAX));
         let gate = self.gate(inode)?;
         let _writing = gate.read().await;
-        let path = match self.path_and_orphan(inode)? {
-            Ok(path) => path,
-            Err(orphan) => {
-                orphan.write(offset, &contents)?;
-                return Ok(contents.len());
-            }
-        };
+        if let Some(orphan) = self.orphan(inode)? {
+            orphan.write(offset, &contents)?;
+            return Ok(contents.len());
+        }
         let mut done = 0;
         while done < contents.len() {
-            let at = offset + done as u64;
-            let rest = contents.slice(done..);
-            let length = rest.len();
-            match self.callbacks.write(&path, at, rest).await {
+            match self.write_some(inode, offset + done as u64, contents.slice(done..)).await {
+                Ok(count) => done += count,
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),
-                Ok(count) => match usize::try_from(count) {
-                    Ok(count @ 1..) if count <= length => done += count,
-                    _ => {
-                        let problem = format!("{count} bytes written of {length}");
-                        return Err(self.check.wrong("write", &path, problem));
-                    }
-                },
             }
         }
         self.touched(inode, offset + done as u64);
@@ -285,11 +286,11 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
 
     async fn fsync(&self, inode: Inode, handle: Handle, _: bool) -> Result<(), Errno> {
         self.files.get(inode, handle)?;
-        match self.path_and_orphan(inode)? {
-            Ok(path) if self.features.has(Features::FSYNC) => self.callbacks.fsync(&path).await,
-            // Every write was answered by its callback already.
-            _ => Ok(()),
+        // Without the callback: every write was answered by its own already.
+        if self.orphan(inode)?.is_some() || !self.features.has(Features::FSYNC) {
+            return Ok(());
         }
+        self.by_name(inode, |path| async move { self.callbacks.fsync(&path).await }).await
     }
 
     async fn open_dir(&self, inode: Inode) -> Result<Opened, Errno> {
@@ -378,8 +379,9 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         flags: u32,
     ) -> Result<(), Errno> {
         self.need(Features::SETXATTR, Errno::ENOSYS)?;
-        let path = self.tree().path(inode)?;
-        self.callbacks.setxattr(&path, name.as_bytes(), value, flags).await
+        let name = name.as_bytes();
+        let set = |path| async move { self.callbacks.setxattr(&path, name, value, flags).await };
+        self.by_name(inode, set).await
     }
 
     async fn get_xattr(&self, inode: Inode, name: &Name) -> Result<Vec<u8>, Errno> {
@@ -388,21 +390,25 @@ impl<C: Callbacks> FileSystem for CallbackFs<C> {
         if name.as_bytes() == b"security.capability" {
             return Err(Errno::ENODATA);
         }
-        let path = self.tree().path(inode)?;
-        let value = self.callbacks.getxattr(&path, name.as_bytes()).await?;
-        self.check.xattr(&path, value)
+        self.by_name(inode, |path| async move {
+            let value = self.callbacks.getxattr(&path, name.as_bytes()).await?;
+            self.check.xattr(&path, value)
+        })
+        .await
     }
 
     async fn list_xattr(&self, inode: Inode) -> Result<Vec<u8>, Errno> {
         self.need(Features::LISTXATTR, Errno::ENOSYS)?;
-        let path = self.tree().path(inode)?;
-        let names = self.callbacks.listxattr(&path).await?;
-        self.check.xattr_names(&path, &names)
+        self.by_name(inode, |path| async move {
+            let names = self.callbacks.listxattr(&path).await?;
+            self.check.xattr_names(&path, &names)
+        })
+        .await
     }
 
     async fn remove_xattr(&self, inode: Inode, name: &Name) -> Result<(), Errno> {
         self.need(Features::REMOVEXATTR, Errno::ENOSYS)?;
-        let path = self.tree().path(inode)?;
-        self.callbacks.removexattr(&path, name.as_bytes()).await
+        let remove = |path| async move { self.callbacks.removexattr(&path, name.as_bytes()).await };
+        self.by_name(inode, remove).await
     }
 }

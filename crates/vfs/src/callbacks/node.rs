@@ -1,9 +1,11 @@
 //! One file of the tree, as the adapter knows it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::RwLock;
 
+use super::adapter::now;
 use super::orphan::Orphan;
 use super::types::FileStat;
 use crate::{Attr, Inode, Kind, Name, Time};
@@ -11,6 +13,9 @@ use crate::{Attr, Inode, Kind, Name, Time};
 /// Numbers that the adapter gives lie above this, away from those callbacks give, and below what
 /// a JavaScript number holds exactly.
 const OWN_NUMBERS: u64 = 1 << 51;
+
+/// Between a lookup and the open that it was for.
+const JUST_NOW: Duration = Duration::from_millis(5);
 
 /// What is shown where a callback leaves it out.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +44,9 @@ pub(super) struct Node {
     pub(super) gate: Arc<RwLock<()>>,
     /// What the last stat said about its content; `None` without a size.
     pub(super) seen: Option<(u64, Option<Time>)>,
-    /// The same when it was opened last.
+    /// When it said so.
+    pub(super) noted: Option<Instant>,
+    /// What it had said when the file was opened last.
     pub(super) opened_with: Option<(u64, Option<Time>)>,
     /// A directory that hands its group down: which.
     pub(super) group: Option<u32>,
@@ -60,6 +67,7 @@ impl Node {
             orphan: None,
             gate: Arc::default(),
             seen: None,
+            noted: None,
             opened_with: None,
             group: None,
             idle: false,
@@ -70,8 +78,31 @@ impl Node {
         self.lookups > 0 || self.opens > 0 || self.children > 0
     }
 
+    /// Whether this is what a stat told of, as far as numbers tell.
+    pub(super) fn may_be(&self, stat: &FileStat) -> bool {
+        let renumbered = matches!((self.ino, stat.ino), (Some(old), Some(new)) if old != new);
+        self.kind == stat.kind && !renumbered
+    }
+
+    /// Whether the guest's cached data is right, by what was last told of the file.
+    pub(super) fn keeps_cache(&self) -> bool {
+        // What was changed a moment ago may change again without its time telling.
+        let settled = |time: Time| time.seconds < now().seconds - 2;
+        self.seen.is_some_and(|(_, time)| time.is_some_and(settled))
+            && self.opened_with == self.seen
+    }
+
+    /// Whether it must be asked for again before that is believed: what an open settles, it settles
+    /// for as long as the file is open. A guest that believes nothing has looked up just before.
+    pub(super) fn may_be_outdated(&self) -> bool {
+        self.orphan.is_none()
+            && self.keeps_cache()
+            && self.noted.is_none_or(|noted| noted.elapsed() > JUST_NOW)
+    }
+
     /// Remembers what a stat said.
     pub(super) fn note(&mut self, stat: &FileStat) {
+        self.noted = Some(Instant::now());
         self.seen = stat.size.map(|size| (size, stat.modified));
         let permissions = stat.permissions.unwrap_or(self.defaults.permissions);
         let hands_down = self.kind == Kind::Directory && permissions & 0o2000 != 0;

@@ -68,21 +68,75 @@ impl Tree {
         self.entries.get(&(parent, name.clone())).copied()
     }
 
-    /// Where a node is; `ESTALE` when it has no name (any more).
+    /// Where a node is: by the first of its names that leads there. `ESTALE` without one.
     pub(super) fn path(&self, inode: Inode) -> Result<FilePath, Errno> {
+        if inode == Inode::ROOT {
+            return Ok(FilePath::root());
+        }
+        self.named(inode).map(|(path, _, _)| path)
+    }
+
+    /// The same, and the name.
+    fn named(&self, inode: Inode) -> Result<(FilePath, Inode, &Name), Errno> {
+        let mut refused = Errno::ESTALE;
+        for (parent, name) in &self.get(inode)?.names {
+            match self.path_by(*parent, name) {
+                Ok(path) => return Ok((path, *parent, name)),
+                Err(errno) => refused = errno,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Only a file that is no directory has more names than one.
+    fn path_by(&self, parent: Inode, name: &Name) -> Result<FilePath, Errno> {
         let mut names = Vec::new();
         let mut length = 0;
-        let mut at = inode;
-        while at != Inode::ROOT {
-            let (parent, name) = self.get(at)?.names.first().ok_or(Errno::ESTALE)?;
+        let mut next = Some((parent, name));
+        while let Some((parent, name)) = next {
             length += name.as_bytes().len() + 1;
             if length > PATH_MAX {
                 return Err(Errno::ENAMETOOLONG);
             }
             names.push(name);
-            at = *parent;
+            next = match parent {
+                Inode::ROOT => None,
+                parent => {
+                    let (above, name) = self.get(parent)?.names.first().ok_or(Errno::ESTALE)?;
+                    Some((*above, name))
+                }
+            };
         }
         Ok(FilePath::of_names(names.into_iter().rev()))
+    }
+
+    /// Nothing is at `path`, which led to `inode` when it was asked for: the name that it ended
+    /// in is gone where the node has others, or has moved meanwhile. `ESTALE` when there is no
+    /// other way to the node; the last name stays until a lookup misses it, since what the owner
+    /// removed may be on its way back.
+    pub(super) fn missed(&mut self, inode: Inode, path: &FilePath) -> Result<(), Errno> {
+        if inode == Inode::ROOT {
+            return Err(Errno::ENOENT);
+        }
+        let (now, parent, name) = self.named(inode)?;
+        if now != *path {
+            return Ok(());
+        }
+        if self.get(inode)?.names.len() == 1 {
+            return Err(Errno::ESTALE);
+        }
+        let name = name.clone();
+        self.detach(parent, &name);
+        Ok(())
+    }
+
+    /// A name was just seen to lead to its node, which others may not do any more.
+    fn confirm(&mut self, parent: Inode, name: &Name, inode: Inode) {
+        let Some(node) = self.nodes.get_mut(&inode) else { return };
+        let is_it = |known: &(Inode, Name)| known.0 == parent && known.1 == *name;
+        if let Some(at) = node.names.iter().position(is_it) {
+            node.names[..=at].rotate_right(1);
+        }
     }
 
     pub(super) fn path_of(&self, parent: Inode, name: &Name) -> Result<FilePath, Errno> {
@@ -104,8 +158,8 @@ impl Tree {
         self.get(parent)?;
         if let Some(inode) = self.child(parent, name) {
             let node = self.get(inode)?;
-            let renumbered = matches!((node.ino, stat.ino), (Some(old), Some(new)) if old != new);
-            if node.kind == stat.kind && !renumbered {
+            if node.may_be(stat) {
+                self.confirm(parent, name, inode);
                 self.note(inode, stat);
                 return Ok((inode, false));
             }
@@ -119,6 +173,7 @@ impl Tree {
             let linked = stat.kind != Kind::Directory && stat.nlink.is_some_and(|nlink| nlink > 1);
             if linked && self.get(other)?.kind == stat.kind {
                 self.attach(parent, name, other)?;
+                self.confirm(parent, name, other);
                 self.note(other, stat);
                 return Ok((other, false));
             }

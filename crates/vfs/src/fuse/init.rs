@@ -64,7 +64,7 @@ fn wanted(profile: &Profile) -> u64 {
     when(profile.flock, init::FLOCK_LOCKS);
     when(profile.write_back, init::WRITEBACK_CACHE);
     // With write-back the guest's idea of size and times is the right one.
-    when(!profile.write_back, init::AUTO_INVAL_DATA);
+    when(!profile.write_back && !profile.data_by_open, init::AUTO_INVAL_DATA);
     when(profile.entries_with_readdir, init::DO_READDIRPLUS | init::READDIRPLUS_AUTO);
     when(profile.cache_symlinks, init::CACHE_SYMLINKS);
     flags
@@ -123,6 +123,15 @@ mod tests {
         let agreed = negotiate(&LINUX_6_1, &profile).unwrap().unwrap();
         assert_ne!(agreed.flags & init::WRITEBACK_CACHE, 0);
         assert_eq!(agreed.flags & init::AUTO_INVAL_DATA, 0);
+    }
+
+    #[test]
+    fn data_that_is_settled_by_open_is_not_asked_about_at_each_read() {
+        let profile = Profile { data_by_open: true, ..Profile::default() };
+        let agreed = negotiate(&LINUX_6_1, &profile).unwrap().unwrap();
+        assert_eq!(agreed.flags & init::AUTO_INVAL_DATA, 0);
+        let agreed = negotiate(&LINUX_6_1, &Profile::default()).unwrap().unwrap();
+        assert_ne!(agreed.flags & init::AUTO_INVAL_DATA, 0);
     }
 
     #[test]

@@ -49,7 +49,13 @@ impl Kick {
             let mut counter = [0; 8];
             match ready.try_io(|inner| inner.get_ref().read(&mut counter)) {
                 Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(_)) => {
+                    // Reading an eventfd empties it, and a notification after that is told anew: no
+                    // second read is needed to find nothing. A front end that passes something that
+                    // is not emptied loses its own notifications.
+                    ready.clear_ready();
+                    return Ok(());
+                }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lanebox/v1/process.proto.
  */
 export const file_lanebox_v1_process: GenFile = /*@__PURE__*/
-  fileDesc("ChhsYW5lYm94L3YxL3Byb2Nlc3MucHJvdG8SCmxhbmVib3gudjEi5wEKDFN0YXJ0UHJvY2VzcxIPCgdjb21tYW5kGAEgASgJEgwKBGFyZ3MYAiADKAkSLgoDZW52GAMgAygLMiEubGFuZWJveC52MS5TdGFydFByb2Nlc3MuRW52RW50cnkSCwoDY3dkGAQgASgJEgwKBHVzZXIYBSABKAkSDQoFc3RkaW4YBiABKAgSEgoKdGltZW91dF9tcxgHIAEoBBIYChBtYXhfb3V0cHV0X2J5dGVzGAggASgEGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFKBAgJEAoiiAEKClJ1blJlcXVlc3QSKQoFc3RhcnQYASABKAsyGC5sYW5lYm94LnYxLlN0YXJ0UHJvY2Vzc0gAEg8KBXN0ZGluGAIgASgMSAASLQoLY2xvc2Vfc3RkaW4YAyABKAsyFi5sYW5lYm94LnYxLkNsb3NlU3RkaW5IAEIJCgdyZXF1ZXN0SgQIBBAFIgwKCkNsb3NlU3RkaW4imQEKC1J1blJlc3BvbnNlEi0KB3N0YXJ0ZWQYASABKAsyGi5sYW5lYm94LnYxLlByb2Nlc3NTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASKwoGZXhpdGVkGAQgASgLMhkubGFuZWJveC52MS5Qcm9jZXNzRXhpdGVkSABCCgoIcmVzcG9uc2UiHQoOUHJvY2Vzc1N0YXJ0ZWQSCwoDcGlkGAEgASgNIqEBCg1Qcm9jZXNzRXhpdGVkEhYKCWV4aXRfY29kZRgBIAEoDUgAiAEBEg4KBnNpZ25hbBgCIAEoDRITCgtzaWduYWxfbmFtZRgDIAEoCRIRCgl0aW1lZF9vdXQYBCABKAgSGAoQc3Rkb3V0X3RydW5jYXRlZBgFIAEoCBIYChBzdGRlcnJfdHJ1bmNhdGVkGAYgASgIQgwKCl9leGl0X2NvZGUiLAoNU2lnbmFsUmVxdWVzdBILCgNwaWQYASABKA0SDgoGc2lnbmFsGAIgASgJIhAKDlNpZ25hbFJlc3BvbnNlMo0BCg5Qcm9jZXNzU2VydmljZRI6CgNSdW4SFi5sYW5lYm94LnYxLlJ1blJlcXVlc3QaFy5sYW5lYm94LnYxLlJ1blJlc3BvbnNlKAEwARI/CgZTaWduYWwSGS5sYW5lYm94LnYxLlNpZ25hbFJlcXVlc3QaGi5sYW5lYm94LnYxLlNpZ25hbFJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChhsYW5lYm94L3YxL3Byb2Nlc3MucHJvdG8SCmxhbmVib3gudjEi0wIKDFN0YXJ0UHJvY2VzcxIPCgdjb21tYW5kGAEgASgJEgwKBGFyZ3MYAiADKAkSLgoDZW52GAMgAygLMiEubGFuZWJveC52MS5TdGFydFByb2Nlc3MuRW52RW50cnkSCwoDY3dkGAQgASgJEgwKBHVzZXIYBSABKAkSDQoFc3RkaW4YBiABKAgSEgoKdGltZW91dF9tcxgHIAEoBBIYChBtYXhfb3V0cHV0X2J5dGVzGAggASgEEioKCHRlcm1pbmFsGAkgASgLMhgubGFuZWJveC52MS5UZXJtaW5hbFNpemUSKQoGbGltaXRzGAogAygLMhkubGFuZWJveC52MS5SZXNvdXJjZUxpbWl0EhkKEW5vX25ld19wcml2aWxlZ2VzGAsgASgIGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLQoMVGVybWluYWxTaXplEgwKBHJvd3MYASABKA0SDwoHY29sdW1ucxgCIAEoDSJVCg1SZXNvdXJjZUxpbWl0EgwKBG5hbWUYASABKAkSEQoEc29mdBgCIAEoBEgAiAEBEhEKBGhhcmQYAyABKARIAYgBAUIHCgVfc29mdEIHCgVfaGFyZCKCAQoKUnVuUmVxdWVzdBIpCgVzdGFydBgBIAEoCzIYLmxhbmVib3gudjEuU3RhcnRQcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABItCgtjbG9zZV9zdGRpbhgDIAEoCzIWLmxhbmVib3gudjEuQ2xvc2VTdGRpbkgAQgkKB3JlcXVlc3QiDAoKQ2xvc2VTdGRpbiKZAQoLUnVuUmVzcG9uc2USLQoHc3RhcnRlZBgBIAEoCzIaLmxhbmVib3gudjEuUHJvY2Vzc1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABIrCgZleGl0ZWQYBCABKAsyGS5sYW5lYm94LnYxLlByb2Nlc3NFeGl0ZWRIAEIKCghyZXNwb25zZSIdCg5Qcm9jZXNzU3RhcnRlZBILCgNwaWQYASABKA0ioQEKDVByb2Nlc3NFeGl0ZWQSFgoJZXhpdF9jb2RlGAEgASgNSACIAQESDgoGc2lnbmFsGAIgASgNEhMKC3NpZ25hbF9uYW1lGAMgASgJEhEKCXRpbWVkX291dBgEIAEoCBIYChBzdGRvdXRfdHJ1bmNhdGVkGAUgASgIEhgKEHN0ZGVycl90cnVuY2F0ZWQYBiABKAhCDAoKX2V4aXRfY29kZSIsCg1TaWduYWxSZXF1ZXN0EgsKA3BpZBgBIAEoDRIOCgZzaWduYWwYAiABKAkiEAoOU2lnbmFsUmVzcG9uc2UiRAoNUmVzaXplUmVxdWVzdBILCgNwaWQYASABKA0SJgoEc2l6ZRgCIAEoCzIYLmxhbmVib3gudjEuVGVybWluYWxTaXplIhAKDlJlc2l6ZVJlc3BvbnNlIhoKC1dhaXRSZXF1ZXN0EgsKA3BpZBgBIAEoDSI5CgxXYWl0UmVzcG9uc2USKQoGZXhpdGVkGAEgASgLMhkubGFuZWJveC52MS5Qcm9jZXNzRXhpdGVkMokCCg5Qcm9jZXNzU2VydmljZRI6CgNSdW4SFi5sYW5lYm94LnYxLlJ1blJlcXVlc3QaFy5sYW5lYm94LnYxLlJ1blJlc3BvbnNlKAEwARI/CgZTaWduYWwSGS5sYW5lYm94LnYxLlNpZ25hbFJlcXVlc3QaGi5sYW5lYm94LnYxLlNpZ25hbFJlc3BvbnNlEj8KBlJlc2l6ZRIZLmxhbmVib3gudjEuUmVzaXplUmVxdWVzdBoaLmxhbmVib3gudjEuUmVzaXplUmVzcG9uc2USOQoEV2FpdBIXLmxhbmVib3gudjEuV2FpdFJlcXVlc3QaGC5sYW5lYm94LnYxLldhaXRSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * StartProcess says what to run and how.
@@ -77,6 +77,29 @@ export type StartProcess = Message<"lanebox.v1.StartProcess"> & {
    * @generated from field: uint64 max_output_bytes = 8;
    */
   maxOutputBytes: bigint;
+
+  /**
+   * A terminal of this size is the process's controlling terminal and its standard input, output
+   * and error; its output comes as stdout. `stdin` must be true; the end of standard input hangs
+   * the terminal up, and so does the end of the call. Absent: no terminal.
+   *
+   * @generated from field: lanebox.v1.TerminalSize terminal = 9;
+   */
+  terminal?: TerminalSize | undefined;
+
+  /**
+   * Resource limits (setrlimit(2)) that differ from the guest's own; at most one for each name.
+   *
+   * @generated from field: repeated lanebox.v1.ResourceLimit limits = 10;
+   */
+  limits: ResourceLimit[];
+
+  /**
+   * Sets PR_SET_NO_NEW_PRIVS: set-user-id programs and file capabilities give nothing.
+   *
+   * @generated from field: bool no_new_privileges = 11;
+   */
+  noNewPrivileges: boolean;
 };
 
 /**
@@ -85,6 +108,69 @@ export type StartProcess = Message<"lanebox.v1.StartProcess"> & {
  */
 export const StartProcessSchema: GenMessage<StartProcess> = /*@__PURE__*/
   messageDesc(file_lanebox_v1_process, 0);
+
+/**
+ * TerminalSize is the size of a terminal in characters.
+ *
+ * @generated from message lanebox.v1.TerminalSize
+ */
+export type TerminalSize = Message<"lanebox.v1.TerminalSize"> & {
+  /**
+   * Lines, 1 to 65535.
+   *
+   * @generated from field: uint32 rows = 1;
+   */
+  rows: number;
+
+  /**
+   * Characters in a line, 1 to 65535.
+   *
+   * @generated from field: uint32 columns = 2;
+   */
+  columns: number;
+};
+
+/**
+ * Describes the message lanebox.v1.TerminalSize.
+ * Use `create(TerminalSizeSchema)` to create a new message.
+ */
+export const TerminalSizeSchema: GenMessage<TerminalSize> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 1);
+
+/**
+ * ResourceLimit is one limit of setrlimit(2).
+ *
+ * @generated from message lanebox.v1.ResourceLimit
+ */
+export type ResourceLimit = Message<"lanebox.v1.ResourceLimit"> & {
+  /**
+   * Its name in lower case without its prefix, such as "nofile" for RLIMIT_NOFILE.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The limit in force; absent for none. Not above `hard`.
+   *
+   * @generated from field: optional uint64 soft = 2;
+   */
+  soft?: bigint | undefined;
+
+  /**
+   * What the process may raise it to; absent for no bound.
+   *
+   * @generated from field: optional uint64 hard = 3;
+   */
+  hard?: bigint | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.ResourceLimit.
+ * Use `create(ResourceLimitSchema)` to create a new message.
+ */
+export const ResourceLimitSchema: GenMessage<ResourceLimit> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 2);
 
 /**
  * RunRequest is what the caller sends while a process runs.
@@ -127,7 +213,7 @@ export type RunRequest = Message<"lanebox.v1.RunRequest"> & {
  * Use `create(RunRequestSchema)` to create a new message.
  */
 export const RunRequestSchema: GenMessage<RunRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 1);
+  messageDesc(file_lanebox_v1_process, 3);
 
 /**
  * CloseStdin ends standard input.
@@ -142,7 +228,7 @@ export type CloseStdin = Message<"lanebox.v1.CloseStdin"> & {
  * Use `create(CloseStdinSchema)` to create a new message.
  */
 export const CloseStdinSchema: GenMessage<CloseStdin> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 2);
+  messageDesc(file_lanebox_v1_process, 4);
 
 /**
  * RunResponse is what a running process sends back.
@@ -193,7 +279,7 @@ export type RunResponse = Message<"lanebox.v1.RunResponse"> & {
  * Use `create(RunResponseSchema)` to create a new message.
  */
 export const RunResponseSchema: GenMessage<RunResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 3);
+  messageDesc(file_lanebox_v1_process, 5);
 
 /**
  * ProcessStarted tells that exec succeeded.
@@ -214,7 +300,7 @@ export type ProcessStarted = Message<"lanebox.v1.ProcessStarted"> & {
  * Use `create(ProcessStartedSchema)` to create a new message.
  */
 export const ProcessStartedSchema: GenMessage<ProcessStarted> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 4);
+  messageDesc(file_lanebox_v1_process, 6);
 
 /**
  * ProcessExited tells how a process ended.
@@ -270,7 +356,7 @@ export type ProcessExited = Message<"lanebox.v1.ProcessExited"> & {
  * Use `create(ProcessExitedSchema)` to create a new message.
  */
 export const ProcessExitedSchema: GenMessage<ProcessExited> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 5);
+  messageDesc(file_lanebox_v1_process, 7);
 
 /**
  * SignalRequest names a process and a signal.
@@ -298,7 +384,7 @@ export type SignalRequest = Message<"lanebox.v1.SignalRequest"> & {
  * Use `create(SignalRequestSchema)` to create a new message.
  */
 export const SignalRequestSchema: GenMessage<SignalRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 6);
+  messageDesc(file_lanebox_v1_process, 8);
 
 /**
  * SignalResponse tells that the signal was sent.
@@ -313,7 +399,92 @@ export type SignalResponse = Message<"lanebox.v1.SignalResponse"> & {
  * Use `create(SignalResponseSchema)` to create a new message.
  */
 export const SignalResponseSchema: GenMessage<SignalResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_process, 7);
+  messageDesc(file_lanebox_v1_process, 9);
+
+/**
+ * ResizeRequest names a process with a terminal and the terminal's new size.
+ *
+ * @generated from message lanebox.v1.ResizeRequest
+ */
+export type ResizeRequest = Message<"lanebox.v1.ResizeRequest"> & {
+  /**
+   * From ProcessStarted.
+   *
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+
+  /**
+   * The size. Required.
+   *
+   * @generated from field: lanebox.v1.TerminalSize size = 2;
+   */
+  size?: TerminalSize | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.ResizeRequest.
+ * Use `create(ResizeRequestSchema)` to create a new message.
+ */
+export const ResizeRequestSchema: GenMessage<ResizeRequest> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 10);
+
+/**
+ * ResizeResponse tells that the terminal has the size.
+ *
+ * @generated from message lanebox.v1.ResizeResponse
+ */
+export type ResizeResponse = Message<"lanebox.v1.ResizeResponse"> & {
+};
+
+/**
+ * Describes the message lanebox.v1.ResizeResponse.
+ * Use `create(ResizeResponseSchema)` to create a new message.
+ */
+export const ResizeResponseSchema: GenMessage<ResizeResponse> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 11);
+
+/**
+ * WaitRequest names a process.
+ *
+ * @generated from message lanebox.v1.WaitRequest
+ */
+export type WaitRequest = Message<"lanebox.v1.WaitRequest"> & {
+  /**
+   * From ProcessStarted.
+   *
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message lanebox.v1.WaitRequest.
+ * Use `create(WaitRequestSchema)` to create a new message.
+ */
+export const WaitRequestSchema: GenMessage<WaitRequest> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 12);
+
+/**
+ * WaitResponse tells of the end.
+ *
+ * @generated from message lanebox.v1.WaitResponse
+ */
+export type WaitResponse = Message<"lanebox.v1.WaitResponse"> & {
+  /**
+   * As in Run. Whether output was thrown away is not known yet.
+   *
+   * @generated from field: lanebox.v1.ProcessExited exited = 1;
+   */
+  exited?: ProcessExited | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.WaitResponse.
+ * Use `create(WaitResponseSchema)` to create a new message.
+ */
+export const WaitResponseSchema: GenMessage<WaitResponse> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_process, 13);
 
 /**
  * ProcessService runs programs in the guest of the one VM that this helper holds.
@@ -346,6 +517,29 @@ export const ProcessService: GenService<{
     methodKind: "unary";
     input: typeof SignalRequestSchema;
     output: typeof SignalResponseSchema;
+  },
+  /**
+   * Resize gives the terminal of a process a new size, and SIGWINCH to its foreground group. Like
+   * Signal it does not wait for the streams of Run. NOT_FOUND when there is no such process or it
+   * has no terminal.
+   *
+   * @generated from rpc lanebox.v1.ProcessService.Resize
+   */
+  resize: {
+    methodKind: "unary";
+    input: typeof ResizeRequestSchema;
+    output: typeof ResizeResponseSchema;
+  },
+  /**
+   * Wait returns when a process that Run has started has ended, also when nobody reads its output.
+   * NOT_FOUND when there is no such process, or all of its end has been told on Run.
+   *
+   * @generated from rpc lanebox.v1.ProcessService.Wait
+   */
+  wait: {
+    methodKind: "unary";
+    input: typeof WaitRequestSchema;
+    output: typeof WaitResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_lanebox_v1_process, 0);
