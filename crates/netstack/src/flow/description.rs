@@ -1,0 +1,68 @@
+//! What a flow is, as policies and observers see it.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::address::AddressClass;
+use crate::link::{self, RESOLVER_PORT};
+
+/// Number of a flow, unique in the life of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(pub u64);
+
+/// The protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// A TCP connection.
+    Tcp,
+    /// UDP datagrams between two endpoints.
+    Udp,
+    /// Echo requests with one identifier to one address. The identifier stands in the place of the
+    /// source port; the destination port is 0.
+    Icmp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
+/// One flow that the guest has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Its number.
+    pub id: FlowId,
+    /// Its protocol.
+    pub transport: Transport,
+    /// The guest's end.
+    pub source: SocketAddr,
+    /// Where the guest wants to go. Never IPv4-mapped.
+    pub destination: SocketAddr,
+}
+
+impl Flow {
+    /// What kind of address the destination is.
+    #[must_use]
+    pub fn destination_class(&self) -> AddressClass {
+        AddressClass::of(self.destination.ip())
+    }
+
+    /// Whether it goes to the address that stands for the host's loopback.
+    #[must_use]
+    pub fn is_to_host(&self) -> bool {
+        link::is_host(self.destination.ip())
+    }
+
+    /// Whether it goes to the gateway's resolver.
+    #[must_use]
+    pub fn is_to_resolver(&self) -> bool {
+        link::is_gateway(self.destination.ip())
+            && self.destination.port() == RESOLVER_PORT
+            && self.transport != Transport::Icmp
+    }
+}

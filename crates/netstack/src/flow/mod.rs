@@ -1,0 +1,11 @@
+//! Flows: what they are called, and the table that holds them.
+
+mod description;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+pub use description::{Flow, FlowId, Transport};
+pub(crate) use table::{Key, Table};
+pub(crate) use timers::Timers;

@@ -1,0 +1,150 @@
+//! A running network: its thread, its tasks, and the handle on both.
+//!
+//! ```text
+//! thread "netstack":  epoll ──► Runner ──► Core (frames, flows, bytes)
+//!                                 ▲ mailbox   │ questions
+//! runtime:                        └── Broker ◄┘ (policy, dialling, services)
+//! ```
+
+mod config;
+mod core;
+mod counters;
+mod ingress;
+mod run;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::fmt;
+use std::sync::mpsc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use config::{Config, Limits};
+pub use counters::Stats;
+
+use self::core::{Core, Parts};
+use crate::device::Device;
+use crate::egress::Egress;
+use crate::error::Error;
+use crate::event::Observer;
+use crate::policy::{Broker, BrokerOptions, CurrentPolicy, Policy};
+use counters::Counters;
+use run::{Command, Mailbox, Runner};
+
+/// A running network. Dropping it ends it; [`Stack::shutdown`] also waits for the end.
+pub struct Stack {
+    mailbox: Mailbox,
+    policy: CurrentPolicy,
+    counters: Arc<Counters>,
+    ended: oneshot::Receiver<Result<(), Error>>,
+    broker: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    /// Starts a network on a device. Policy, dialling and services run in `runtime`, whose
+    /// input, output and time must be enabled; frames and bytes on a thread of its own.
+    ///
+    /// # Errors
+    /// When an option is not possible, or the system has no thread or descriptor left.
+    pub fn start(
+        config: Config,
+        device: Device,
+        policy: Arc<dyn Policy>,
+        observer: Observer,
+        runtime: &Handle,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|error| Error::Setup { what: "event queue", source: error.into() })?;
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|error| Error::Setup { what: "mailbox", source: error.into() })?;
+        let bell = Arc::new(bell);
+        let (commands, received) = mpsc::channel();
+        let mailbox = Mailbox::new(commands, bell.clone());
+        let (questions, asked) = unbounded_channel();
+        let policy: CurrentPolicy = Arc::new(RwLock::new(policy));
+        let counters = Arc::new(Counters::default());
+        let options = BrokerOptions {
+            policy: policy.clone(),
+            egress: Egress::new(config.egress),
+            deadline: config.policy_deadline,
+            services: config.limits.tcp,
+        };
+        let parts = Parts {
+            epoll,
+            offload: device.offloads(),
+            questions,
+            observer,
+            counters: counters.clone(),
+            config,
+        };
+        let (end, ended) = oneshot::channel();
+        let run = move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                Runner::new(Core::new(parts), device, received, bell)?.run()
+            }));
+            // Nobody may want to know.
+            let _ = end.send(outcome.unwrap_or(Err(Error::Panicked)));
+        };
+        std::thread::Builder::new()
+            .name("netstack".to_owned())
+            .spawn(run)
+            .map_err(|source| Error::Setup { what: "thread", source })?;
+        let answers = mailbox.clone();
+        let broker = Broker::new(options, move |answer| answers.send(Command::Answer(answer)));
+        let broker = Some(runtime.spawn(broker.run(asked)));
+        Ok(Self { mailbox, policy, counters, ended, broker })
+    }
+
+    /// Puts another policy in force. Flows that have their verdict keep it.
+    pub fn set_policy(&self, policy: Arc<dyn Policy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// A look at the counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.counters.look()
+    }
+
+    /// Waits until the network has ended: because its device has, or by a failure.
+    ///
+    /// # Errors
+    /// The failure. Called again after, [`Error::Panicked`].
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        let result = (&mut self.ended).await.unwrap_or(Err(Error::Panicked));
+        if let Some(broker) = self.broker.take() {
+            // It ends because the data path has.
+            let _ = broker.await;
+        }
+        result
+    }
+
+    /// Ends the network: flows are reset, tasks ended.
+    ///
+    /// # Errors
+    /// When it had failed before.
+    pub async fn shutdown(mut self) -> Result<(), Error> {
+        self.mailbox.send(Command::ShutDown);
+        self.ended().await
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.mailbox.send(Command::ShutDown);
+    }
+}

@@ -1,0 +1,9 @@
+//! The whole stack between real Linux sockets: a guest in a network namespace of its own, behind a
+//! TAP device, and servers on the host's loopback. The namespace has no name and goes with its last
+//! thread. Skipped where none can be made.
+
+mod guest;
+mod ping;
+mod services;
+mod tcp;
+mod udp;
