@@ -19,6 +19,8 @@ test("the package exports what api.md names and nothing else", () => {
     "image",
     "ephemeral",
     "cow",
+    "compose",
+    "flatten",
     "persistent",
   ]);
 });
