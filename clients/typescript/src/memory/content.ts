@@ -22,6 +22,7 @@ interface Piece {
 /** The bytes of one file. */
 export class Content {
   #size = 0;
+  #held = 0;
   readonly #pieces = new Map<number, Piece>();
   readonly #budget: Budget;
 
@@ -31,6 +32,11 @@ export class Content {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Bytes that are held, as the budget is charged. */
+  get held(): number {
+    return this.#held;
   }
 
   /** A copy of a range; shorter at the end of the file. */
@@ -96,7 +102,7 @@ export class Content {
     const piece = this.#pieces.get(index);
     if (piece === undefined) return;
     this.#pieces.delete(index);
-    this.#budget.freeBytes(piece.data.byteLength);
+    this.#free(piece.data.byteLength);
   }
 
   /** Ends a piece; what is cut off is given back. */
@@ -110,7 +116,7 @@ export class Content {
     piece.used = end - piece.start;
     const kept = Math.min(piece.data.byteLength, roundUp(piece.used));
     if (kept === piece.data.byteLength) return;
-    this.#budget.freeBytes(piece.data.byteLength - kept);
+    this.#free(piece.data.byteLength - kept);
     const data = Buffer.allocUnsafeSlow(kept);
     piece.data.copy(data, 0, 0, piece.used);
     piece.data = data;
@@ -153,9 +159,19 @@ export class Content {
   #allocate(needed: number, room: number, held: number): Buffer {
     const size = room - held <= this.#budget.bytesFree ? room : needed;
     const more = size - held;
-    if (more >= 0) this.#budget.takeBytes(more);
-    else this.#budget.freeBytes(-more);
+    if (more >= 0) this.#take(more);
+    else this.#free(-more);
     return Buffer.allocUnsafeSlow(size);
+  }
+
+  #take(count: number): void {
+    this.#budget.takeBytes(count);
+    this.#held += count;
+  }
+
+  #free(count: number): void {
+    this.#budget.freeBytes(count);
+    this.#held -= count;
   }
 }
 

@@ -38,6 +38,11 @@ abstract class Inode {
 
   abstract get size(): number;
 
+  /** Bytes that its content takes. */
+  get allocated(): number {
+    return this.size;
+  }
+
   /** The content has changed. */
   touch(now: bigint): void {
     this.modified = now;
@@ -105,6 +110,10 @@ export class FileNode extends Inode {
 
   get size(): number {
     return this.content.size;
+  }
+
+  override get allocated(): number {
+    return this.content.held;
   }
 
   override release(): void {

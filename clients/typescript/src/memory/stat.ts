@@ -23,10 +23,11 @@ export type MemorySizes = { readonly [K in keyof FileSystemSizes]-?: number };
 
 /** All of a file's attributes. */
 export function statOf(node: AnyNode): MemoryStat {
-  const { type, size, mode, uid, gid, nlink, ino, modified, accessed, changed } = node;
+  const { type, size, allocated, mode, uid, gid, nlink, ino, modified, accessed, changed } = node;
   return {
     type,
     sizeBytes: size,
+    allocatedBytes: allocated,
     mode,
     uid,
     gid,

@@ -46,6 +46,8 @@ export function statAnswer(given: unknown): FileStat {
   const result = create(FileStatSchema, { type });
   const size = whole(stat, "sizeBytes", Number.MAX_SAFE_INTEGER);
   if (size !== undefined) result.size = BigInt(size);
+  const allocated = whole(stat, "allocatedBytes", Number.MAX_SAFE_INTEGER);
+  if (allocated !== undefined) result.allocated = BigInt(allocated);
   const mode = whole(stat, "mode", U32_MAX);
   if (mode !== undefined) result.mode = mode & 0o7777;
   const uid = whole(stat, "uid", U32_MAX - 1);

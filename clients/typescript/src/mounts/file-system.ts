@@ -12,6 +12,8 @@ export type FileType = "file" | "directory" | "symlink" | "fifo" | "socket";
 export interface FileStat {
   readonly type: FileType;
   readonly sizeBytes?: number | undefined;
+  /** What the content takes, where that is less than its size (holes). */
+  readonly allocatedBytes?: number | undefined;
   /** Permission bits with set-id and sticky bits, such as 0o755. */
   readonly mode?: number | undefined;
   readonly uid?: number | undefined;

@@ -184,6 +184,7 @@ fn stat(stat: &v1::FileStat) -> Result<FileStat, String> {
     Ok(FileStat {
         kind,
         size: stat.size,
+        allocated: stat.allocated,
         permissions: stat.mode,
         uid: stat.uid,
         gid: stat.gid,

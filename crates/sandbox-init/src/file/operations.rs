@@ -67,6 +67,7 @@ pub(crate) fn stat_of(found: &Metadata) -> FileStat {
     FileStat {
         r#type: type_of(found.file_type()).into(),
         size: Some(found.size()),
+        allocated: Some(found.blocks().saturating_mul(512)),
         mode: Some(found.mode() & 0o7777),
         uid: Some(found.uid()),
         gid: Some(found.gid()),

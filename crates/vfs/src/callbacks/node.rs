@@ -120,7 +120,7 @@ impl Node {
             kind: self.kind,
             permissions: stat.permissions.unwrap_or(self.defaults.permissions),
             size,
-            blocks: size.div_ceil(512),
+            blocks: stat.allocated.unwrap_or(size).div_ceil(512),
             nlink: stat.nlink.unwrap_or(links),
             uid: stat.uid.unwrap_or(self.defaults.uid),
             gid: stat.gid.unwrap_or(self.defaults.gid),

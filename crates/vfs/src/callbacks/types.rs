@@ -60,6 +60,8 @@ pub struct FileStat {
     pub kind: Kind,
     /// Of a file without one, reads go past the guest's cache, as for /proc.
     pub size: Option<u64>,
+    /// Bytes that the content takes; without it, as many as its size.
+    pub allocated: Option<u64>,
     pub permissions: Option<u32>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -78,6 +80,7 @@ impl FileStat {
         Self {
             kind,
             size: None,
+            allocated: None,
             permissions: None,
             uid: None,
             gid: None,

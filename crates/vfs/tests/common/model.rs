@@ -80,6 +80,7 @@ impl State {
         Ok(FileStat {
             kind: file.kind,
             size: Some(file.content.len() as u64),
+            allocated: None,
             permissions: Some(file.permissions),
             uid: Some(file.owner.0),
             gid: Some(file.owner.1),
