@@ -15,7 +15,7 @@ pub struct Chain {
     pub writable: Vec<Segment>,
 }
 
-/// A chain that contradicts itself. Its driver is not one to be trusted with more.
+/// A chain that contradicts itself, or has no room for what every request has. Its driver is not one to be trusted with more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// A loop, a link out of the table, a bad indirect table, no descriptor at all, or more than
@@ -34,6 +34,12 @@ pub enum ChainError {
     /// What the device reads must come before what it writes (virtio 1.2, 2.7.4.2).
     #[error("A readable descriptor follows a writable one")]
     Order,
+    /// Less to read than a request of the device begins with.
+    #[error("A request has no header")]
+    NoHeader,
+    /// Nothing to write the status to.
+    #[error("A request has no place for its status")]
+    NoStatus,
 }
 
 impl Chain {

@@ -12,8 +12,9 @@ use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::config;
-use super::request::{self, ChainError, Command, DiskRange, Geometry, Request, Status};
+use super::request::{self, Command, DiskRange, Geometry, Request, Status};
 use super::source::SegmentSource;
+use crate::chain::ChainError;
 use crate::error::DeviceError;
 use crate::limits::{MAX_QUEUES, REQUEST_DEADLINE};
 use crate::memory::{Memory, SegmentTarget};

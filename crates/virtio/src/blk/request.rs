@@ -12,9 +12,10 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SECURE_ERASE, VIRTIO_BLK_T_WRITE_ZEROES,
 };
 use virtio_queue::DescriptorChain;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::config::SECTOR_BYTES;
+use crate::chain::{Chain, ChainError};
 use crate::limits::{MAX_DESCRIPTORS, MAX_REQUEST_BYTES, MAX_ZERO_RANGES, MAX_ZERO_SECTORS};
 use crate::memory::Segment;
 
@@ -110,40 +111,13 @@ pub struct Command {
     pub status: GuestAddress,
 }
 
-/// A chain that cannot be answered. Its driver is not one to be trusted with more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ChainError {
-    /// A loop, a link out of the table, a bad indirect table, no descriptor at all, or more than
-    /// 4 GiB.
-    #[error("A descriptor chain has no end")]
-    Endless,
-    /// More than [`MAX_DESCRIPTORS`].
-    #[error("A descriptor chain is too long")]
-    TooLong,
-    /// A descriptor of no bytes.
-    #[error("A descriptor is empty")]
-    Empty,
-    /// A descriptor that is not in the guest's memory, or not all of it.
-    #[error("A descriptor is outside of the memory")]
-    OutsideMemory,
-    /// What the device reads must come before what it writes (virtio 1.2, 2.7.4.2).
-    #[error("A readable descriptor follows a writable one")]
-    Order,
-    /// Fewer than 16 bytes to read.
-    #[error("A request has no header")]
-    NoHeader,
-    /// Nothing to write the status to.
-    #[error("A request has no place for its status")]
-    NoStatus,
-}
-
 /// Reads the request of a chain, for a disk like this.
 pub fn parse(
     memory: &GuestMemoryMmap,
     chain: DescriptorChain<&GuestMemoryMmap>,
     geometry: Geometry,
 ) -> Result<Command, ChainError> {
-    let (mut readable, mut writable) = collect(memory, chain)?;
+    let Chain { mut readable, mut writable } = Chain::collect(memory, chain, MAX_DESCRIPTORS)?;
     let mut header = [0; HEADER_BYTES];
     if take(memory, &mut readable, &mut header)? < HEADER_BYTES {
         return Err(ChainError::NoHeader);
@@ -263,36 +237,6 @@ fn u64_at(bytes: &[u8; 16], at: usize) -> u64 {
 
 fn total(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| u64::from(segment.length)).sum()
-}
-
-/// What the device may read, and what it may write, of a whole chain.
-fn collect(
-    memory: &GuestMemoryMmap,
-    chain: DescriptorChain<&GuestMemoryMmap>,
-) -> Result<(Vec<Segment>, Vec<Segment>), ChainError> {
-    let (mut readable, mut writable) = (Vec::new(), Vec::new());
-    // The iterator ends at a chain's end and at anything it cannot follow; only at the former
-    // has the last descriptor no successor.
-    let mut ended = false;
-    for descriptor in chain {
-        if readable.len() + writable.len() == MAX_DESCRIPTORS {
-            return Err(ChainError::TooLong);
-        }
-        let segment = Segment { address: descriptor.addr(), length: descriptor.len() };
-        if segment.length == 0 {
-            return Err(ChainError::Empty);
-        }
-        if !memory.check_range(segment.address, segment.length as usize) {
-            return Err(ChainError::OutsideMemory);
-        }
-        match (descriptor.is_write_only(), writable.is_empty()) {
-            (true, _) => writable.push(segment),
-            (false, true) => readable.push(segment),
-            (false, false) => return Err(ChainError::Order),
-        }
-        ended = !descriptor.has_next();
-    }
-    if ended { Ok((readable, writable)) } else { Err(ChainError::Endless) }
 }
 
 /// Fills the buffer from the front of the segments, and takes that off them. How many bytes there

@@ -8,6 +8,8 @@ use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueOwnedT};
 
+use vm_memory::GuestMemoryBackend;
+
 use super::*;
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
