@@ -1,6 +1,7 @@
 //! The stream of the client that serves a mount.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use protocol::v1;
 use protocol::v1::filesystem_call::Call;
@@ -93,7 +94,14 @@ impl Link {
         writes: u32,
     ) -> Result<Outcome, Gone> {
         let call = (path.as_bytes().to_vec(), call);
-        self.exchange.ask(call, Gathering::new(expected), writes).await
+        let began = tracing::enabled!(tracing::Level::TRACE).then(Instant::now);
+        let outcome = self.exchange.ask(call, Gathering::new(expected), writes).await;
+        if let Some(began) = began {
+            // scripts/bench reads this.
+            let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::trace!(?expected, micros, "a question was answered");
+        }
+        outcome
     }
 
     /// The VM is closing: what is not answered soon is not waited for.

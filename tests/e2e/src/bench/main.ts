@@ -6,6 +6,7 @@ import { artifacts, imageFile } from "../support/artifacts.js";
 import { BUSYBOX, sandbox } from "../support/lane.js";
 import { engines, helpers, memoryKiB } from "../support/processes.js";
 import { bareMachineLike, bootBare } from "./bare-qemu.js";
+import { benchCallbacks } from "./callbacks.js";
 import { benchFilesystems } from "./filesystems.js";
 import { median, percentile, report } from "./statistics.js";
 
@@ -77,11 +78,14 @@ function benchSizes(): void {
 /** Programs that scripts/bench has built for the benchmark of filesystems. */
 const [fileServer, fileWork, only] = process.argv.slice(2);
 
-if (only !== "files") {
+if (only === "callbacks") {
+  await benchCallbacks();
+} else if (only !== "files") {
   await benchBoot();
   await benchExec();
   benchSizes();
+  await benchCallbacks();
 }
-if (fileServer !== undefined && fileWork !== undefined) {
+if (only !== "callbacks" && fileServer !== undefined && fileWork !== undefined) {
   await benchFilesystems(fileServer, fileWork);
 }
