@@ -84,6 +84,9 @@ test("shell has the options of run but for the timeout, and a login shell withou
     ...plain,
     command: [],
   });
+  const mounted = parseCommand(["shell", "--mount", "/:/host:ro"]);
+  assert(mounted.name === "shell");
+  assert.deepEqual(mounted.mounts, [{ source: "/", target: "/host", access: "ro" }]);
   const own = parseCommand(["shell", "--", "top", "-d", "1"]);
   assert.deepEqual(own, {
     name: "shell",

@@ -4,47 +4,18 @@
 //     └────────────┴── a signal: the guest's process group gets SIGTERM, then SIGKILL; a second
 //                      signal kills the VM at once
 
-import { bootLane, planBoot } from "../boot.js";
 import { AbortError, SandboxError } from "../errors.js";
 import { notStartedStatus } from "../exec.js";
-import { fs } from "../fs.js";
 import type { Lane } from "../lane.js";
-import { checkDefinition } from "../options.js";
 import { type ProcessSpec, run } from "../process.js";
-import { rootfs } from "../rootfs.js";
 import type { RunCommand } from "./arguments.js";
-import { Interrupt } from "./interrupt.js";
+import { inLane } from "./in-lane.js";
+import type { Interrupt } from "./interrupt.js";
 import { BROKEN_PIPE_STATUS, isBrokenPipe, write } from "./output.js";
 
 /** Boots, runs, closes. Resolves with the exit status; rejects with errors of Lanebox. */
 export async function runCommand(options: RunCommand): Promise<number> {
-  const definition = checkDefinition({
-    rootfs: rootfs.builtIn(options.image),
-    resources: { cpus: options.cpus, memoryMiB: options.memoryMiB },
-    isolation: { minimum: options.isolation },
-  });
-  const interrupt = new Interrupt();
-  try {
-    const mounts = options.mounts.map(
-      ({ source, target, access }) => [target, fs.bind({ source, access })] as const,
-    );
-    const plan = planBoot(definition, {
-      signal: interrupt.signal,
-      mounts: Object.fromEntries(mounts),
-    });
-    const [lane] = await bootLane(plan);
-    try {
-      interrupt.holds(lane);
-      return await runIn(lane, options, interrupt);
-    } finally {
-      await lane.close();
-    }
-  } catch (error) {
-    if (interrupt.status !== undefined) return interrupt.status;
-    throw error;
-  } finally {
-    interrupt.dispose();
-  }
+  return inLane(options, (lane, interrupt) => runIn(lane, options, interrupt));
 }
 
 async function runIn(lane: Lane, options: RunCommand, interrupt: Interrupt): Promise<number> {

@@ -6,15 +6,13 @@
 // hangs the guest's up; a second signal kills the VM at once.
 import { constants } from "node:os";
 import { Readable, Writable } from "node:stream";
-import { bootLane, planBoot } from "../boot.js";
 import type { ProcessExit } from "../guest-process.js";
 import type { Lane } from "../lane.js";
-import { checkDefinition } from "../options.js";
 import { type PtyProcess, pty } from "../pty.js";
-import { rootfs } from "../rootfs.js";
 import type { TerminalSize } from "../spawn-options.js";
 import { type ShellCommand, UsageError } from "./arguments.js";
-import { Interrupt } from "./interrupt.js";
+import { inLane } from "./in-lane.js";
+import type { Interrupt } from "./interrupt.js";
 
 /** A login shell: bash where there is one. */
 const SHELL = ["-c", "command -v bash >/dev/null && exec bash -l; exec sh -l"];
@@ -24,27 +22,9 @@ export async function shellCommand(options: ShellCommand): Promise<number> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
     throw new UsageError("shell needs a terminal; use lanebox run for pipes and files");
   }
-  const definition = checkDefinition({
-    rootfs: rootfs.builtIn(options.image),
-    resources: { cpus: options.cpus, memoryMiB: options.memoryMiB },
-    isolation: { minimum: options.isolation },
-  });
-  const interrupt = new Interrupt();
-  try {
-    const [lane] = await bootLane(planBoot(definition, { signal: interrupt.signal }));
-    try {
-      interrupt.holds(lane);
-      if (interrupt.status !== undefined) return interrupt.status;
-      return await onThisTerminal(lane, options, interrupt);
-    } finally {
-      await lane.close();
-    }
-  } catch (error) {
-    if (interrupt.status !== undefined) return interrupt.status;
-    throw error;
-  } finally {
-    interrupt.dispose();
-  }
+  return inLane(options, async (lane, interrupt) =>
+    interrupt.status !== undefined ? interrupt.status : onThisTerminal(lane, options, interrupt),
+  );
 }
 
 async function onThisTerminal(
