@@ -90,6 +90,13 @@ describe("work in mounts", () => {
       assert.equal((await vm.exec(`${base}/clone/run.sh`)).exitCode, 126);
     });
 
+    test(`${kind}: a program that runs is neither written nor cut off`, async () => {
+      const line = `cd ${base} && cp /usr/bin/sleep . && ./sleep 60 & pid=$!
+        until [ "$(readlink /proc/$pid/exe)" = ${base}/sleep ]; do kill -0 $pid || exit 1; done
+        cd ${base}; (: > sleep) 2>&1; (echo more >> sleep) 2>&1; cmp sleep /usr/bin/sleep && kill $pid`;
+      assert.match(await shell(vm, line), /^.*Text file busy\n.*Text file busy$/);
+    });
+
     test(`${kind}: npm installs packages and their program runs`, async () => {
       const packed = archives.map((name) => `/mnt/tools/${name}`).join(" ");
       const env = {

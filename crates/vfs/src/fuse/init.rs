@@ -44,10 +44,10 @@ pub(super) fn negotiate(offer: &Offer, profile: &Profile) -> Result<Option<Agree
 
 /// Only what is served. Left out on purpose: `DONT_MASK` and `POSIX_ACL` (the guest's kernel
 /// applies the umask, and there are no ACLs), `EXPORT_SUPPORT` (no `.` and `..` lookups),
-/// `NO_OPEN_SUPPORT` (every open has a handle), DAX, and `SETXATTR_EXT`.
+/// `NO_OPEN_SUPPORT` (every open has a handle), DAX, `SETXATTR_EXT`, and `ATOMIC_O_TRUNC`: with it
+/// the kernel has a file truncated before it finds that a program runs from it (ETXTBSY).
 fn wanted(profile: &Profile) -> u64 {
     let mut flags = init::ASYNC_READ
-        | init::ATOMIC_O_TRUNC
         | init::BIG_WRITES
         | init::ASYNC_DIO
         | init::PARALLEL_DIROPS
