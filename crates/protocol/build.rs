@@ -4,13 +4,14 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "lanebox/v1/block_store.proto",
     "lanebox/v1/error.proto",
     "lanebox/v1/file.proto",
     "lanebox/v1/filesystem.proto",
     "lanebox/v1/image.proto",
     "lanebox/v1/mount.proto",
+    "lanebox/v1/network.proto",
     "lanebox/v1/process.proto",
     "lanebox/v1/sandbox.proto",
     "lanebox/guest/v1/file.proto",

@@ -296,6 +296,7 @@ fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> Configu
         cwd: plan.cwd,
         env: plan.env,
         mounts,
+        network: None,
     }
 }
 

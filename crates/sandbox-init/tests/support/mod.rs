@@ -221,6 +221,7 @@ pub(crate) fn request(read_only: bool) -> ConfigureRequest {
         cwd: "/".into(),
         env: [("LANE".to_owned(), "one".to_owned())].into(),
         mounts: Vec::new(),
+        network: None,
     }
 }
 
