@@ -145,6 +145,7 @@ mod tests {
                 target: "/work/in".into(),
                 ..Mount::default()
             }],
+            network: None,
         }
     }
 
