@@ -2,12 +2,17 @@
 import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
+import type { EnvironmentFact } from "./facts/fact.js";
+import { guestFacts } from "./facts/guest-facts.js";
 import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
 import { type PtyProcess, pty } from "./pty.js";
 import { type SpawnedProcess, spawn } from "./spawn.js";
 import type { PtyOptions, SpawnOptions } from "./spawn-options.js";
+import { abortSignal, object, optional } from "./validate.js";
 import { handled } from "./wait.js";
+
+const checkFactsOptions = object({ signal: optional(abortSignal) });
 
 /** How a guest is kept apart from the host. */
 export interface Isolation {
@@ -38,10 +43,12 @@ export class Vm implements AsyncDisposable {
   /** The files of the guest. */
   readonly fs: GuestFiles;
   readonly #lane: Lane;
+  readonly #configFacts: readonly EnvironmentFact[];
 
   /** @internal */
-  constructor(lane: Lane, isolation: Isolation) {
+  constructor(lane: Lane, isolation: Isolation, configFacts: readonly EnvironmentFact[]) {
     this.#lane = lane;
+    this.#configFacts = configFacts;
     this.isolation = isolation;
     this.fs = new GuestFiles(lane);
     this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
@@ -108,6 +115,21 @@ export class Vm implements AsyncDisposable {
    */
   events(): AsyncIterableIterator<VmEvent> {
     return this.#lane.events.read();
+  }
+
+  /**
+   * What there is in the environment: the facts of the definition, and those that are observed in
+   * the guest now. What cannot be found out is left out. Rejects with `sandbox-exited`,
+   * `sandbox-closed`, or with an `AbortError` when `options.signal` fires.
+   */
+  environmentFacts(options?: {
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<EnvironmentFact[]> {
+    const look = async () => {
+      const { signal } = checkFactsOptions(options, "options");
+      return [...this.#configFacts, ...(await guestFacts(this.fs, signal))];
+    };
+    return handled(look());
   }
 
   /**
