@@ -34,6 +34,11 @@ pub fn is_host(address: IpAddr) -> bool {
     address == IpAddr::V4(HOST_V4) || address == IpAddr::V6(HOST_V6)
 }
 
+/// Whether the address is that of all on the virtual link.
+pub(crate) fn is_broadcast(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets() == [10, 0, 2, 255])
+}
+
 /// Whether the address is the gateway's.
 #[must_use]
 pub fn is_gateway(address: IpAddr) -> bool {

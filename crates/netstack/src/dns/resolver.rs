@@ -150,7 +150,9 @@ impl Resolver for Dns {
     }
 
     async fn serve(&self, flow: Flow, stream: GuestStream) {
-        if let Err(error) = stream::serve(self, &flow, stream).await {
+        let flow = &flow;
+        let answer = |query: Bytes| async move { self.resolve(flow, &query, Over::Tcp).await };
+        if let Err(error) = stream::serve(stream, answer).await {
             tracing::debug!(%error, flow = flow.id.0, "a connection to the resolver ended early");
         }
     }

@@ -391,3 +391,49 @@ async fn what_is_no_proper_query_is_told_so_or_ignored() {
     assert_eq!(code(&ask(1, "x.example.", RecordType::AXFR, None)).await, ResponseCode::Refused);
     assert_eq!(server.asked.load(Ordering::SeqCst), 0);
 }
+
+/// The last resort of a choice.
+struct LastResort(Result<Arc<Dns>, String>);
+
+#[async_trait]
+impl Otherwise for LastResort {
+    async fn resolver(&self, _: &Flow) -> Result<Arc<Dns>, String> {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn each_name_goes_to_the_resolver_that_is_for_it() {
+    let answering = |last| {
+        fake(move |query, _| {
+            let owner = query.queries[0].name.to_ascii();
+            bytes(&reply(query, vec![a(&owner, 60, [192, 0, 2, last])]))
+        })
+    };
+    let (first, second, third) = (answering(1).await, answering(2).await, answering(3).await);
+    let chosen = |host: &str, server: &Fake| Chosen {
+        host: Some(host.parse().unwrap()),
+        dns: dns(&[server.address], Options::default()).0,
+    };
+    let choices = || vec![chosen("*.a.example", &first), chosen("b.example", &second)];
+    let (last, _) = dns(&[third.address], Options::default());
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&refused);
+    let observer = Observer::new(move |event| told.lock().unwrap().push(event));
+    let open = Choice::new(choices(), Some(Arc::new(LastResort(Ok(last)))), Observer::default());
+    let denied = Arc::new(LastResort(Err("not that one".to_owned())));
+    let shut = Choice::new(choices(), Some(denied), observer);
+    for (host, last) in [("x.a.example.", 1), ("B.example.", 2), ("a.example.", 3)] {
+        let query = ask(5, host, RecordType::A, None);
+        let answer = Resolver::answer(&open, &flow(), query.clone().into()).await.unwrap();
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(answer.answers[0].data.ip_addr(), Some(IpAddr::from([192, 0, 2, last])));
+        let answer = Resolver::answer(&shut, &flow(), query.into()).await.unwrap();
+        let code = Message::from_vec(&answer).unwrap().metadata.response_code;
+        let expected = if last == 3 { ResponseCode::Refused } else { ResponseCode::NoError };
+        assert_eq!(code, expected, "{host}");
+    }
+    let refused = refused.lock().unwrap();
+    assert_eq!((refused.len(), refused[0].name.as_str()), (1, "a.example."));
+    assert_eq!(refused[0].outcome, Outcome::Refused { reason: "not that one".to_owned() });
+}

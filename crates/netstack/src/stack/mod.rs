@@ -44,6 +44,8 @@ pub struct Stack {
     policy: CurrentPolicy,
     counters: Arc<Counters>,
     ended: oneshot::Receiver<Result<(), Error>>,
+    /// What the data path said at its end, while the broker ends.
+    outcome: Option<Result<(), Error>>,
     broker: Option<JoinHandle<()>>,
 }
 
@@ -106,7 +108,7 @@ impl Stack {
         let answers = mailbox.clone();
         let broker = Broker::new(options, move |answer| answers.send(Command::Answer(answer)));
         let broker = Some(runtime.spawn(broker.run(asked)));
-        Ok(Self { mailbox, policy, counters, ended, broker })
+        Ok(Self { mailbox, policy, counters, ended, outcome: None, broker })
     }
 
     /// Puts another policy in force. Flows that have their verdict keep it.
@@ -120,17 +122,21 @@ impl Stack {
         self.counters.look()
     }
 
-    /// Waits until the network has ended: because its device has, or by a failure.
+    /// Waits until the network has ended: because its device has, or by a failure. Can be dropped
+    /// and called again until it has told.
     ///
     /// # Errors
     /// The failure. Called again after, [`Error::Panicked`].
     pub async fn ended(&mut self) -> Result<(), Error> {
-        let result = (&mut self.ended).await.unwrap_or(Err(Error::Panicked));
-        if let Some(broker) = self.broker.take() {
+        if self.outcome.is_none() && self.broker.is_some() {
+            self.outcome = Some((&mut self.ended).await.unwrap_or(Err(Error::Panicked)));
+        }
+        if let Some(broker) = &mut self.broker {
             // It ends because the data path has.
             let _ = broker.await;
         }
-        result
+        self.broker = None;
+        self.outcome.take().unwrap_or(Err(Error::Panicked))
     }
 
     /// Ends the network: flows are reset, tasks ended.

@@ -71,7 +71,7 @@ fn verdict(rule: Rule, transport: Transport, destination: &str) -> String {
         None => "none".to_owned(),
         Some(Decision::Accept(Grants { link_local: true })) => "accept with grant".to_owned(),
         Some(Decision::Accept(_)) => "accept".to_owned(),
-        Some(Decision::Deny { .. }) => "deny".to_owned(),
+        Some(Decision::Deny { .. } | Decision::Fail { .. }) => "deny".to_owned(),
         Some(Decision::Intercept(..)) => "intercept".to_owned(),
         Some(Decision::Resolve(_)) => "resolve".to_owned(),
     }
