@@ -19,9 +19,9 @@ pub const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15);
 /// The gateway's link-local address: router advertisements must come from one (RFC 4861, 6.1.2).
 pub(crate) const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the network's prefix.
-pub(crate) const PREFIX_V4: u8 = 24;
+pub const PREFIX_V4: u8 = 24;
 /// Length of the network's prefix.
-pub(crate) const PREFIX_V6: u8 = 64;
+pub const PREFIX_V6: u8 = 64;
 /// Where the resolver listens.
 pub(crate) const RESOLVER_PORT: u16 = 53;
 

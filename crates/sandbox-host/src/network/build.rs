@@ -1,0 +1,96 @@
+//! From a plan to a policy: rules, what stands behind them, and the client for the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netstack::dns::{Choice, Chosen, Otherwise};
+use netstack::http::{self, Http, HttpRules, Secrets, SetHeaders};
+use netstack::names::Names;
+use netstack::policy::{Rules, Services};
+use netstack::tls::{Authority, Trust};
+use netstack::{Policy, Resolver};
+
+use super::event;
+use super::policy::StreamPolicy;
+use super::report::Reporter;
+use super::resolvers::{Behind, Resolvers};
+use super::served::Served;
+use crate::request::RulePlan;
+
+/// What all policies of a network share.
+pub(super) struct Common {
+    pub(super) names: Arc<Names>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) secrets: Arc<Secrets>,
+    pub(super) reporter: Arc<Reporter>,
+}
+
+/// netstack's own deadline for a middleware comes after ours, which is told.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A policy of these rules; `callbacks` are asked about the rest, in so much time.
+pub(super) fn build(
+    common: &Common,
+    rules: Vec<RulePlan>,
+    trust: Trust,
+    callbacks: Option<(Arc<Served>, Duration)>,
+) -> Arc<dyn Policy> {
+    let mut limits = http::Limits::default();
+    if let Some((_, deadline)) = &callbacks {
+        limits.middleware_deadline = *deadline + MARGIN;
+    }
+    let reporter = Arc::clone(&common.reporter);
+    let observer = http::Observer::new(move |told| {
+        if let Some(event) = event::of_http(told) {
+            reporter.tell(event);
+        }
+    });
+    let http = Http::new(http::Options {
+        names: Arc::clone(&common.names),
+        authority: Arc::clone(&common.authority),
+        trust: Arc::new(trust),
+        secrets: Arc::clone(&common.secrets),
+        limits,
+        observer,
+    });
+    let resolvers = Resolvers::new(Arc::clone(&common.names), Arc::clone(&common.reporter));
+    let resolvers = Arc::new(resolvers);
+    let asked = callbacks.map(|(served, _)| {
+        let (names, http) = (Arc::clone(&common.names), Arc::clone(&http));
+        Arc::new(StreamPolicy::new(served, names, http, Arc::clone(&resolvers)))
+    });
+    let services = Services {
+        resolver: resolver(&rules, &resolvers, asked.as_ref()),
+        names: Some(Arc::clone(&common.names) as _),
+        http: Some(Arc::new(interceptors(http, &rules))),
+    };
+    let rules = rules.into_iter().map(|plan| plan.rule).collect();
+    Arc::new(Rules::new(rules, services, asked.map(|policy| policy as _)))
+}
+
+/// The resolver of the rules for DNS: each question goes to that of the first rule it fits.
+fn resolver(
+    rules: &[RulePlan],
+    resolvers: &Resolvers,
+    asked: Option<&Arc<StreamPolicy>>,
+) -> Option<Arc<dyn Resolver>> {
+    let chosen = |plan: &RulePlan| Chosen {
+        host: plan.rule.host.clone(),
+        dns: resolvers.of(plan.resolvers.clone()),
+    };
+    let choices: Vec<_> = rules.iter().filter(|plan| plan.resolves()).map(chosen).collect();
+    if choices.is_empty() {
+        return None;
+    }
+    let behind = asked.map(|policy| Arc::new(Behind::new(Arc::clone(policy))) as Arc<dyn Otherwise>);
+    Some(Arc::new(Choice::new(choices, behind, resolvers.observer())))
+}
+
+fn interceptors(http: Arc<Http>, rules: &[RulePlan]) -> HttpRules {
+    rules.iter().fold(HttpRules::new(http), |made, plan| {
+        let middleware = (!plan.headers.is_empty())
+            .then(|| Arc::new(SetHeaders::new(plan.headers.clone())) as _);
+        // What `to` names is meant, public or not.
+        made.rule(plan.rule.allow_private || !plan.rule.to.is_empty(), middleware)
+    })
+}
