@@ -24,7 +24,9 @@ use crate::limits::{
     BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
     CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, BlockStores, Files, Filesystems, Images, Networks, Processes, Sandbox};
+use crate::service::{
+    Access, BlockStores, Files, Filesystems, Images, Networks, Processes, Sandbox,
+};
 use crate::watched::Watched;
 
 /// Why serving ended.

@@ -123,10 +123,7 @@ fn boot(failure: &BootFailure) -> ErrorDetail {
         }
         BootCause::Deadline(_) => ErrorDetail::new(ErrorCode::BootFailed, message)
             .with_remedy("If the machine is only slow, give the boot more time."),
-        BootCause::Guest(_)
-        | BootCause::Network(_)
-        | BootCause::Exit(_)
-        | BootCause::Cancelled => {
+        BootCause::Guest(_) | BootCause::Network(_) | BootCause::Exit(_) | BootCause::Cancelled => {
             ErrorDetail::new(ErrorCode::BootFailed, message)
         }
     };

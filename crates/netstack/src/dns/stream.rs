@@ -9,7 +9,6 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-
 /// Queries of one connection that are worked on at once; the rest waits in the guest's socket.
 const AT_ONCE: usize = 32;
 /// How long a connection may be quiet.

@@ -16,8 +16,8 @@ use super::streams::Streams;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
-use crate::request::BootPlan;
 use crate::network::Control;
+use crate::request::BootPlan;
 use crate::{block_store, mount, network};
 
 /// What was booted.

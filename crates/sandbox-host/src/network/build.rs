@@ -82,7 +82,8 @@ fn resolver(
     if choices.is_empty() {
         return None;
     }
-    let behind = asked.map(|policy| Arc::new(Behind::new(Arc::clone(policy))) as Arc<dyn Otherwise>);
+    let behind =
+        asked.map(|policy| Arc::new(Behind::new(Arc::clone(policy))) as Arc<dyn Otherwise>);
     Some(Arc::new(Choice::new(choices, behind, resolvers.observer())))
 }
 

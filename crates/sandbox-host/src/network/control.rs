@@ -144,7 +144,8 @@ impl Control {
     /// The network has ended: nothing is asked any more, and every stream ends.
     pub(super) fn end(&self) {
         self.current.set(Arc::new(DenyAll));
-        let links = std::mem::take(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner).all);
+        let links =
+            std::mem::take(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner).all);
         links.iter().filter_map(Weak::upgrade).for_each(|link| link.end(None));
     }
 }

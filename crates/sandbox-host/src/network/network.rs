@@ -51,15 +51,14 @@ impl Network {
         registry: &Registry,
         journal: &Arc<Journal>,
     ) -> Result<(Self, NetworkSpec), Error> {
-        let failed = |error: &dyn std::error::Error| {
-            boot_failure(journal, BootCause::Network(chain(error)))
-        };
+        let failed =
+            |error: &dyn std::error::Error| boot_failure(journal, BootCause::Network(chain(error)));
         let authority = Authority::new(SystemTime::now()).map_err(|error| failed(&error))?;
         let placeholder = |secret: &netstack::http::Secret| {
             (secret.name().to_owned(), secret.placeholder().to_owned())
         };
         let placeholders = plan.secrets.iter().map(placeholder).collect();
-        let in_guest = in_guest(authority.certificate_pem());
+        let in_guest = in_guest(&authority);
         let reporter = Reporter::new(Arc::clone(journal));
         let control = Arc::new(Control::new(authority, plan.secrets, Arc::clone(&reporter)));
         control.set_policy("network.policy", plan.policy, registry).await?;
@@ -151,11 +150,9 @@ async fn watch_over(mut stack: Stack, stop: CancellationToken, journal: Arc<Jour
     }
 }
 
-fn in_guest(certificate: &str) -> guest_v1::Network {
-    let address = |ip: String, prefix: u8| guest_v1::InterfaceAddress {
-        ip,
-        prefix_length: prefix.into(),
-    };
+fn in_guest(authority: &Authority) -> guest_v1::Network {
+    let address =
+        |ip: String, prefix: u8| guest_v1::InterfaceAddress { ip, prefix_length: prefix.into() };
     let gateways = vec![GATEWAY_V4.to_string(), GATEWAY_V6.to_string()];
     guest_v1::Network {
         mtu: MTU.into(),
@@ -165,6 +162,7 @@ fn in_guest(certificate: &str) -> guest_v1::Network {
         ],
         resolvers: gateways.clone(),
         gateways,
-        certificate_authority: certificate.to_owned(),
+        certificate_authority: authority.certificate_pem().to_owned(),
+        certificate_link: Authority::OPENSSL_LINK.to_owned(),
     }
 }

@@ -16,9 +16,7 @@ pub(crate) use file::{is_link_target, is_name, is_stat};
 pub use flatten::{FlattenPlan, flatten};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub(crate) use network::resolvers;
-pub use network::{
-    CallbacksPlan, NetworkPlan, PolicyPlan, PublishPlan, RulePlan, policy, publish,
-};
+pub use network::{CallbacksPlan, NetworkPlan, PolicyPlan, PublishPlan, RulePlan, policy, publish};
 pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};
 pub use root::{DiskFormat, OverlayPlan, RootImage, StorePlan};

@@ -1,0 +1,1 @@
+//! Names, interception, middlewares and secrets: what arrives upstream, and what does not.
