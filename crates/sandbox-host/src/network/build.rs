@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netstack::dns::{Choice, Chosen, Otherwise};
-use netstack::http::{self, Http, HttpRules, Secrets, SetHeaders};
+use netstack::http::{self, Http, Middleware, Secrets, SetHeaders, Target};
 use netstack::names::Names;
-use netstack::policy::{Rules, Services};
+use netstack::policy::{HostPattern, HttpService, Rules, Services};
 use netstack::tls::{Authority, Trust};
-use netstack::{Policy, Resolver};
+use netstack::{Interceptor, Policy, Resolver};
 
 use super::event;
 use super::policy::StreamPolicy;
@@ -62,7 +62,7 @@ pub(super) fn build(
     let services = Services {
         resolver: resolver(&rules, &resolvers, asked.as_ref()),
         names: Some(Arc::clone(&common.names) as _),
-        http: Some(Arc::new(interceptors(http, &rules))),
+        http: Some(Arc::new(Interceptors::new(http, &rules))),
     };
     let rules = rules.into_iter().map(|plan| plan.rule).collect();
     Arc::new(Rules::new(rules, services, asked.map(|policy| policy as _)))
@@ -87,11 +87,42 @@ fn resolver(
     Some(Arc::new(Choice::new(choices, behind, resolvers.observer())))
 }
 
-fn interceptors(http: Arc<Http>, rules: &[RulePlan]) -> HttpRules {
-    rules.iter().fold(HttpRules::new(http), |made, plan| {
-        let middleware = (!plan.headers.is_empty())
-            .then(|| Arc::new(SetHeaders::new(plan.headers.clone())) as _);
-        // What `to` names is meant, public or not.
-        made.rule(plan.rule.allow_private || !plan.rule.to.is_empty(), middleware)
-    })
+/// Makes the interceptors for rules.
+struct Interceptors {
+    http: Arc<Http>,
+    /// One for each rule, of any kind.
+    rules: Vec<Intercepting>,
+}
+
+struct Intercepting {
+    host: Option<HostPattern>,
+    allow_private: bool,
+    middleware: Option<Arc<dyn Middleware>>,
+}
+
+impl Interceptors {
+    fn new(http: Arc<Http>, rules: &[RulePlan]) -> Self {
+        let intercepting = |plan: &RulePlan| Intercepting {
+            host: plan.rule.host.clone(),
+            // What `to` names is meant, public or not.
+            allow_private: plan.rule.allow_private || !plan.rule.to.is_empty(),
+            middleware: (!plan.headers.is_empty())
+                .then(|| Arc::new(SetHeaders::new(plan.headers.clone())) as _),
+        };
+        Self { http, rules: rules.iter().map(intercepting).collect() }
+    }
+}
+
+impl HttpService for Interceptors {
+    /// For all names of the address that fit the rule: a server may have several.
+    fn interceptor(&self, rule: usize, _host: Option<&str>) -> Arc<dyn Interceptor> {
+        let Some(rule) = self.rules.get(rule) else {
+            return self.http.interceptor(Target::Nothing, None);
+        };
+        let target = match rule.host.clone() {
+            None => Target::Address,
+            Some(host) => Target::Named { host, allow_private: rule.allow_private },
+        };
+        self.http.interceptor(target, rule.middleware.clone())
+    }
 }

@@ -15,6 +15,7 @@ mod guest;
 mod hostile;
 mod mounts;
 #[path = "../../../netstack/tests/frames/guest.rs"]
+#[allow(dead_code, reason = "shared with the tests of netstack")]
 mod net_guest;
 mod network;
 mod network_client;

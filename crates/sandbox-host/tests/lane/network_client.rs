@@ -1,6 +1,5 @@
 //! A lane with a network, as the guest's programs and the deciding client see it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -314,10 +313,10 @@ pub(crate) async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), wor
 /// One request; its answer until the text has come or the connection has ended.
 pub(crate) async fn get(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    head: &str,
+    head: impl Into<String>,
     end: &str,
 ) -> String {
-    let request = head.replace('\n', "\r\n") + "\r\n\r\n";
+    let request = head.into().replace('\n', "\r\n") + "\r\n\r\n";
     soon(stream.write_all(request.as_bytes())).await.unwrap();
     let mut answer = Vec::new();
     soon(async {
@@ -330,14 +329,6 @@ pub(crate) async fn get(
     })
     .await;
     String::from_utf8(answer).unwrap()
-}
-
-/// The fields of a question, by their names.
-pub(crate) fn fields(headers: &[v1::HttpHeader]) -> HashMap<String, String> {
-    let text = |field: &v1::HttpHeader| {
-        (field.name.clone(), String::from_utf8(field.value.to_vec()).unwrap())
-    };
-    headers.iter().map(text).collect()
 }
 
 pub(crate) fn field(name: &str, value: &str) -> v1::HttpHeader {
