@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::resolver::Over;
 use super::*;
-use crate::flow::{Flow, FlowId, Transport};
+use crate::flow::{Flow, FlowId, Origin, Transport};
 use crate::names::{HostName, Names};
 use crate::service::Resolver;
 use crate::stream::GuestStream;
@@ -101,7 +101,7 @@ fn ask(id: u16, text: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
 fn flow() -> Flow {
     let source = "10.0.2.15:4000".parse().unwrap();
     let destination = "10.0.2.1:53".parse().unwrap();
-    Flow { id: FlowId(1), transport: Transport::Udp, source, destination }
+    Flow { id: FlowId(1), transport: Transport::Udp, source, destination, origin: Origin::Guest }
 }
 
 fn dns(servers: &[SocketAddr], options: Options) -> (Arc<Dns>, Arc<Names>) {

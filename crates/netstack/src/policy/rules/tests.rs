@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::flow::FlowId;
+use crate::flow::{FlowId, Origin};
 use crate::service::Intercepted;
 use crate::stream::GuestStream;
 
@@ -44,7 +44,7 @@ impl Policy for Nobody {
 fn flow(transport: Transport, destination: &str) -> Flow {
     let destination: std::net::SocketAddr = destination.parse().expect("an endpoint");
     let source = std::net::SocketAddr::new(crate::link::guest_for(destination.ip()), 40_000);
-    Flow { id: FlowId(1), transport, source, destination }
+    Flow { id: FlowId(1), transport, source, destination, origin: Origin::Guest }
 }
 
 fn rules(rules: Vec<Rule>) -> Rules {
