@@ -59,7 +59,7 @@ fn rules(rules: Vec<Rule>) -> Rules {
         (address.parse().expect("an address"), names.collect())
     });
     let services = Services {
-        resolver: Some(Arc::new(Nobody)),
+        dns: Some(Arc::new(Arc::new(Nobody))),
         names: Some(Arc::new(Table(names.collect()))),
         http: Some(Arc::new(Nobody)),
     };
@@ -165,6 +165,7 @@ fn patterns_match_whole_labels() {
     assert!(!pattern.matches("example.com"));
     assert!(!pattern.matches("badexample.com"));
     assert!(!pattern.matches(".example.com"));
+    assert!(!pattern.matches("a\\.example.com"));
 }
 
 #[test]
