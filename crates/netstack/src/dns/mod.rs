@@ -8,16 +8,16 @@
 //! ```
 //!
 //! Queries are taken apart and made anew, in both directions: what a guest or a server puts between
-//! the lines goes nowhere. A [`Choice`] of several resolvers asks the one that is for the name. A query that the [`Gate`] refuses is answered REFUSED, and no packet leaves.
+//! the lines goes nowhere. A query that the [`Gate`] refuses is answered REFUSED, and no packet leaves.
 
 mod built_in;
 mod cache;
-mod choice;
 mod event;
 mod exchange;
 mod gate;
 mod query;
 mod resolver;
+mod rules;
 mod servers;
 mod sift;
 mod stream;
@@ -26,10 +26,10 @@ mod stream;
 mod tests;
 
 pub use built_in::HOST_NAME;
-pub use choice::{Choice, Chosen, Otherwise};
 pub use event::{Event, Observer, Outcome};
 pub use gate::{Admission, AdmitAll, Gate, Question};
 pub use resolver::{Dns, Options};
+pub use rules::{DnsRules, Otherwise};
 pub use servers::{InvalidServer, Server, Servers};
 
 /// Reads one message as a server would send it in answer to a query for `a.example`, and as a guest

@@ -9,6 +9,8 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use crate::flow::Flow;
+
 /// Queries of one connection that are worked on at once; the rest waits in the guest's socket.
 const AT_ONCE: usize = 32;
 /// How long a connection may be quiet.
@@ -16,11 +18,20 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long the guest may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(30);
 
-/// Serves one connection to its end: answers each message, or ends where there is no answer.
-pub(super) async fn serve<S, A, F>(stream: S, answer: A) -> io::Result<()>
+/// Serves one connection to its end. `resolve` answers a message.
+pub(super) async fn serve<S, F>(flow: &Flow, stream: S, resolve: impl Fn(Bytes) -> F)
 where
     S: AsyncRead + AsyncWrite + Send,
-    A: Fn(Bytes) -> F,
+    F: Future<Output = Option<Bytes>>,
+{
+    if let Err(error) = answer_all(stream, resolve).await {
+        tracing::debug!(%error, flow = flow.id.0, "A connection to the resolver ended early");
+    }
+}
+
+async fn answer_all<S, F>(stream: S, resolve: impl Fn(Bytes) -> F) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send,
     F: Future<Output = Option<Bytes>>,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -31,7 +42,7 @@ where
         while pending.len() < AT_ONCE
             && let Some(query) = take_query(&mut read)
         {
-            pending.push(answer(query));
+            pending.push(resolve(query));
         }
         if pending.is_empty() && !open {
             return writer.shutdown().await;

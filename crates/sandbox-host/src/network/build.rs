@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netstack::dns::{Choice, Chosen, Otherwise};
+use netstack::dns::DnsRules;
 use netstack::http::{self, Http, Middleware, Secrets, SetHeaders, Target};
 use netstack::names::Names;
 use netstack::policy::{HostPattern, HttpService, Rules, Services};
 use netstack::tls::{Authority, Trust};
-use netstack::{Interceptor, Policy, Resolver};
+use netstack::{Interceptor, Policy};
 
 use super::event;
 use super::policy::StreamPolicy;
@@ -60,7 +60,7 @@ pub(super) fn build(
         Arc::new(StreamPolicy::new(served, names, http, Arc::clone(&resolvers)))
     });
     let services = Services {
-        resolver: resolver(&rules, &resolvers, asked.as_ref()),
+        dns: Some(Arc::new(resolver(&rules, &resolvers, asked.as_ref()))),
         names: Some(Arc::clone(&common.names) as _),
         http: Some(Arc::new(Interceptors::new(http, &rules))),
     };
@@ -68,23 +68,18 @@ pub(super) fn build(
     Arc::new(Rules::new(rules, services, asked.map(|policy| policy as _)))
 }
 
-/// The resolver of the rules for DNS: each question goes to that of the first rule it fits.
+/// The resolvers of the rules for DNS: each question goes to that of the first rule it fits.
 fn resolver(
     rules: &[RulePlan],
     resolvers: &Resolvers,
     asked: Option<&Arc<StreamPolicy>>,
-) -> Option<Arc<dyn Resolver>> {
-    let chosen = |plan: &RulePlan| Chosen {
-        host: plan.rule.host.clone(),
-        dns: resolvers.of(plan.resolvers.clone()),
-    };
-    let choices: Vec<_> = rules.iter().filter(|plan| plan.resolves()).map(chosen).collect();
-    if choices.is_empty() {
-        return None;
-    }
-    let behind =
-        asked.map(|policy| Arc::new(Behind::new(Arc::clone(policy))) as Arc<dyn Otherwise>);
-    Some(Arc::new(Choice::new(choices, behind, resolvers.observer())))
+) -> DnsRules {
+    let behind = asked.map(|policy| Arc::new(Behind::new(Arc::clone(policy))) as _);
+    let rules = rules.iter().filter(|plan| plan.resolves());
+    let made = rules.fold(DnsRules::new(), |made, plan| {
+        made.rule(plan.rule.host.clone(), resolvers.of(plan.resolvers.clone()))
+    });
+    made.otherwise(behind)
 }
 
 /// Makes the interceptors for rules.

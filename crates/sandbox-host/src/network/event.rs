@@ -200,7 +200,7 @@ fn errno_name(errno: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use netstack::{Flow, FlowId, Transport};
+    use netstack::{Flow, FlowId, Origin, Transport};
 
     use super::*;
 
@@ -210,6 +210,7 @@ mod tests {
             transport: Transport::Tcp,
             source: "10.0.2.15:1".parse().unwrap(),
             destination: "192.0.2.1:2".parse().unwrap(),
+            origin: Origin::Guest,
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn words(flow: &Flow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use netstack::FlowId;
+    use netstack::{FlowId, Origin};
 
     use super::*;
 
@@ -62,6 +62,7 @@ mod tests {
             transport,
             source: "10.0.2.15:4242".parse().unwrap(),
             destination: "10.0.2.2:80".parse().unwrap(),
+            origin: Origin::Guest,
         };
         let echo = flow(&of(Transport::Icmp));
         assert_eq!((echo.id, echo.transport()), (7, v1::Transport::Icmp));

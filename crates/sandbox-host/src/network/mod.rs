@@ -20,14 +20,16 @@ mod event;
 mod flow;
 pub mod link;
 mod middleware;
-mod network;
+mod ports;
 mod policy;
 mod report;
 mod resolvers;
+mod running;
 mod served;
 
 pub use control::Control;
-pub use network::Network;
+pub use ports::Published;
+pub use running::Network;
 
 /// Streams of policies that are attached.
 pub type Registry = crate::callback::Registry<link::Link>;

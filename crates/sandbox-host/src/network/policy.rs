@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use netstack::http::{Http, Target};
-use netstack::names::{HostName, Names};
+use netstack::names::Names;
 use netstack::{Decision, Flow, Grants, Policy};
 use protocol::v1;
 use protocol::v1::network_call::Call;
@@ -80,17 +80,12 @@ impl StreamPolicy {
             interest.none();
             None
         };
-        let interceptor = self.http.interceptor(target(names, allow_private), middleware);
+        let target = match names.is_empty() {
+            true => Target::Address,
+            false => Target::Names { names, allow_private },
+        };
+        let interceptor = self.http.interceptor(target, middleware);
         Decision::Intercept(interceptor, Grants::default())
-    }
-}
-
-/// What a connection may be for.
-fn target(names: Vec<HostName>, allow_private: bool) -> Target {
-    match names.first().map(|name| name.parse()) {
-        None => Target::Address,
-        Some(Ok(host)) => Target::Named { host, allow_private },
-        Some(Err(_)) => Target::Nothing,
     }
 }
 

@@ -33,19 +33,15 @@ impl Resolvers {
         if let Some(dns) = made.get(&servers) {
             return Arc::clone(dns);
         }
-        let options = dns::Options { observer: self.observer(), ..dns::Options::default() };
+        let reporter = Arc::clone(&self.reporter);
+        let observer = dns::Observer::new(move |told| reporter.tell(event::of_dns(told)));
+        let options = dns::Options { observer, ..dns::Options::default() };
         let asked = Servers::new(servers.clone());
         let dns = Arc::new(Dns::new(asked, Arc::clone(&self.names), options));
         if made.len() < RESOLVER_SETS {
             made.insert(servers, Arc::clone(&dns));
         }
         dns
-    }
-
-    /// Tells what becomes of questions.
-    pub(super) fn observer(&self) -> dns::Observer {
-        let reporter = Arc::clone(&self.reporter);
-        dns::Observer::new(move |told| reporter.tell(event::of_dns(told)))
     }
 }
 
@@ -95,5 +91,11 @@ impl Otherwise for Behind {
             self.policy.resolver(verdict)
         };
         self.verdict(flow.id).get_or_init(ask).await.clone()
+    }
+}
+
+impl std::fmt::Debug for Behind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Behind")
     }
 }
