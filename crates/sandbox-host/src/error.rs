@@ -54,6 +54,9 @@ pub enum Error {
     /// There is no running machine yet.
     #[error("No VM runs yet: it is {0}")]
     NotRunning(State),
+    /// The machine has no network.
+    #[error("The VM was booted without a network")]
+    NoNetwork,
     /// Shutdown was called.
     #[error("The VM is being closed")]
     Closed,
@@ -89,6 +92,9 @@ pub enum BootCause {
     /// The engine did not start.
     #[error("{0}")]
     Engine(#[from] StartError),
+    /// The network could not be set up.
+    #[error("the network cannot be set up: {0}")]
+    Network(String),
     /// The engine ended.
     #[error("the engine ended{}", last_words(.0))]
     Exit(Exit),

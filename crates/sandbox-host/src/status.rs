@@ -33,7 +33,8 @@ impl From<&Error> for ErrorDetail {
             Error::Request(_)
             | Error::Sequence(_)
             | Error::SecondBoot(_)
-            | Error::NotRunning(_) => plain(ErrorCode::InvalidArgument),
+            | Error::NotRunning(_)
+            | Error::NoNetwork => plain(ErrorCode::InvalidArgument),
             Error::OwnerOnly(_) => plain(ErrorCode::NotSupported),
             Error::Limit { .. } => plain(ErrorCode::LimitExceeded),
             Error::Isolation(unavailable) => {
@@ -122,7 +123,7 @@ fn boot(failure: &BootFailure) -> ErrorDetail {
         }
         BootCause::Deadline(_) => ErrorDetail::new(ErrorCode::BootFailed, message)
             .with_remedy("If the machine is only slow, give the boot more time."),
-        BootCause::Guest(_) | BootCause::Exit(_) | BootCause::Cancelled => {
+        BootCause::Guest(_) | BootCause::Network(_) | BootCause::Exit(_) | BootCause::Cancelled => {
             ErrorDetail::new(ErrorCode::BootFailed, message)
         }
     };

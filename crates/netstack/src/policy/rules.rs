@@ -92,8 +92,8 @@ impl Rule {
 /// What is behind the rules that need more than a relay.
 #[derive(Clone, Default)]
 pub struct Services {
-    /// Answers the flows that [`Allow::Dns`] allows.
-    pub resolver: Option<Arc<dyn Resolver>>,
+    /// Makes resolvers for [`Allow::Dns`].
+    pub dns: Option<Arc<dyn DnsService>>,
     /// Knows which names led to which addresses.
     pub names: Option<Arc<dyn TrustedNames>>,
     /// Makes interceptors for [`Allow::Http`].
@@ -103,7 +103,7 @@ pub struct Services {
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services")
-            .field("resolver", &self.resolver.is_some())
+            .field("dns", &self.dns.is_some())
             .field("names", &self.names.is_some())
             .field("http", &self.http.is_some())
             .finish()
@@ -114,6 +114,19 @@ impl fmt::Debug for Services {
 pub trait TrustedNames: Send + Sync + 'static {
     /// The names of an address: lower case, without the last dot.
     fn names_of(&self, address: IpAddr) -> Vec<String>;
+}
+
+/// Makes resolvers.
+pub trait DnsService: Send + Sync + 'static {
+    /// The resolver for a flow to the gateway's resolver that rule number `rule` allows.
+    fn resolver(&self, rule: usize) -> Arc<dyn Resolver>;
+}
+
+/// One for all rules.
+impl<R: Resolver> DnsService for Arc<R> {
+    fn resolver(&self, _rule: usize) -> Arc<dyn Resolver> {
+        self.clone()
+    }
 }
 
 /// Makes interceptors for HTTP.
@@ -163,9 +176,9 @@ impl Rules {
         let address = flow.destination.ip();
         let block = rule.block(address)?;
         if rule.allow == Allow::Dns {
-            return match (block, &self.services.resolver) {
+            return match (block, &self.services.dns) {
                 (Some(_), _) => Some(Decision::Accept(granted(block))),
-                (None, Some(resolver)) => Some(Decision::Resolve(resolver.clone())),
+                (None, Some(dns)) => Some(Decision::Resolve(dns.resolver(index))),
                 (None, None) => Some(Decision::deny("there is no resolver")),
             };
         }
@@ -221,6 +234,10 @@ impl HostPattern {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if !self.below {
             return name == self.name;
+        }
+        // An escaped byte may be a dot that divides no labels.
+        if name.contains('\\') {
+            return false;
         }
         name.strip_suffix(&self.name)
             .and_then(|rest| rest.strip_suffix('.'))

@@ -77,7 +77,7 @@ impl World {
         rule.ports = vec![plain.0..=plain.0, secure.0..=secure.0];
         rule.allow_private = private;
         let services = Services {
-            resolver: Some(Arc::new(resolver)),
+            dns: Some(Arc::new(Arc::new(resolver))),
             names: Some(names),
             http: Some(Arc::new(http)),
         };

@@ -16,6 +16,10 @@ use tokio::runtime::Runtime;
 /// Long enough for any machine; never reached by a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The guest's hardware address.
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const MAC_TEXT: &str = "02:00:00:00:00:09";
+
 type Task = Box<dyn FnOnce() + Send>;
 
 /// A guest and its network.
@@ -23,7 +27,7 @@ pub(crate) struct Guest {
     tasks: Sender<Task>,
     pub(crate) events: Events,
     pub(crate) stack: Stack,
-    _runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 /// What the stack has told.
@@ -97,9 +101,9 @@ impl Guest {
         let mtu = config.mtu.to_string();
         let stack = Stack::start(config, Device::tap(tap), policy, observer, runtime.handle())
             .expect("a stack");
-        let guest = Self { tasks, events, stack, _runtime: runtime };
+        let guest = Self { tasks, events, stack, runtime };
         guest.run(move || {
-            ip(&format!("link set tap0 mtu {mtu} up"));
+            ip(&format!("link set tap0 address {MAC_TEXT} mtu {mtu} up"));
             ip("link set lo up");
             ip("address add 10.0.2.15/24 dev tap0");
             ip("address add fd00::15/64 dev tap0 nodad");
@@ -125,7 +129,7 @@ impl Guest {
 
     /// Ends the network and checks that it ends.
     pub(crate) fn end(self) {
-        let Self { stack, _runtime: runtime, .. } = self;
+        let Self { stack, runtime, .. } = self;
         runtime.block_on(async {
             tokio::time::timeout(PATIENCE, stack.shutdown())
                 .await
@@ -151,7 +155,7 @@ fn live(opened: &Sender<Result<Tap, String>>, tasks: &Receiver<Task>) {
     }
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let output =
         Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is here");
     assert!(output.status.success(), "ip {arguments}: {output:?}");

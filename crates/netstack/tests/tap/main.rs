@@ -4,6 +4,7 @@
 
 mod guest;
 mod ping;
+mod ports;
 mod services;
 mod tcp;
 mod udp;

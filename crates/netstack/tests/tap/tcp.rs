@@ -26,15 +26,24 @@ fn listen(v6: bool) -> (TcpListener, SocketAddr) {
     (listener, SocketAddr::new(named.parse().expect("an address"), port))
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(to).expect("a connection"))
 }
 
-fn accept(listener: &TcpListener) -> TcpStream {
-    patient(listener.accept().expect("a connection").0)
+/// Takes a connection, within the time that tests have.
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).expect("a mode");
+    let mut stream = None;
+    until("a connection", || {
+        stream = listener.accept().ok().map(|(stream, _)| stream);
+        stream.is_some()
+    });
+    let stream = stream.expect("it came");
+    stream.set_nonblocking(false).expect("a mode");
+    patient(stream)
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     stream
@@ -48,7 +57,7 @@ fn pair(guest: &Guest, v6: bool) -> (TcpStream, TcpStream) {
     (client, server.join().expect("a server"))
 }
 
-fn digest_to_end(mut stream: &TcpStream) -> Digest {
+pub(crate) fn digest_to_end(mut stream: &TcpStream) -> Digest {
     let (mut digest, mut buffer) = (Digest::new(), vec![0; 65_536]);
     loop {
         match stream.read(&mut buffer).expect("data") {
@@ -121,7 +130,7 @@ fn either_side_may_end_its_half_first() {
     guest.end();
 }
 
-fn end_of(event: Event) -> Option<FlowEnd> {
+pub(crate) fn end_of(event: Event) -> Option<FlowEnd> {
     match event {
         Event::Closed { end, .. } => Some(end),
         _ => None,

@@ -133,9 +133,11 @@ fn at_least(field: &'static str, value: u64, least: u64) -> Result<(), RequestEr
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
-    fn refused(change: impl FnOnce(&mut v1::Overlay)) -> &'static str {
+    fn refused(change: impl FnOnce(&mut v1::Overlay)) -> Cow<'static, str> {
         let file = v1::FileStore { path: "/lanes/1".to_owned() };
         let mut plan = v1::Overlay { store: Some(Store::File(file)), size_bytes: 0 };
         change(&mut plan);

@@ -14,6 +14,15 @@ mod filesystem;
 mod guest;
 mod hostile;
 mod mounts;
+#[path = "../../../netstack/tests/frames/guest.rs"]
+#[allow(dead_code, reason = "shared with the tests of netstack")]
+mod net_guest;
+mod network;
+mod network_client;
+mod network_policy;
+mod network_requests;
 mod run;
+#[path = "../../../netstack/tests/frames/servers.rs"]
+mod servers;
 mod shutdown;
 mod watch;

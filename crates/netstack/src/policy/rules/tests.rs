@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::flow::FlowId;
+use crate::flow::{FlowId, Origin};
 use crate::service::Intercepted;
 use crate::stream::GuestStream;
 
@@ -44,7 +44,7 @@ impl Policy for Nobody {
 fn flow(transport: Transport, destination: &str) -> Flow {
     let destination: std::net::SocketAddr = destination.parse().expect("an endpoint");
     let source = std::net::SocketAddr::new(crate::link::guest_for(destination.ip()), 40_000);
-    Flow { id: FlowId(1), transport, source, destination }
+    Flow { id: FlowId(1), transport, source, destination, origin: Origin::Guest }
 }
 
 fn rules(rules: Vec<Rule>) -> Rules {
@@ -59,7 +59,7 @@ fn rules(rules: Vec<Rule>) -> Rules {
         (address.parse().expect("an address"), names.collect())
     });
     let services = Services {
-        resolver: Some(Arc::new(Nobody)),
+        dns: Some(Arc::new(Arc::new(Nobody))),
         names: Some(Arc::new(Table(names.collect()))),
         http: Some(Arc::new(Nobody)),
     };
@@ -71,7 +71,7 @@ fn verdict(rule: Rule, transport: Transport, destination: &str) -> String {
         None => "none".to_owned(),
         Some(Decision::Accept(Grants { link_local: true })) => "accept with grant".to_owned(),
         Some(Decision::Accept(_)) => "accept".to_owned(),
-        Some(Decision::Deny { .. }) => "deny".to_owned(),
+        Some(Decision::Deny { .. } | Decision::Fail { .. }) => "deny".to_owned(),
         Some(Decision::Intercept(..)) => "intercept".to_owned(),
         Some(Decision::Resolve(_)) => "resolve".to_owned(),
     }
@@ -165,6 +165,7 @@ fn patterns_match_whole_labels() {
     assert!(!pattern.matches("example.com"));
     assert!(!pattern.matches("badexample.com"));
     assert!(!pattern.matches(".example.com"));
+    assert!(!pattern.matches("a\\.example.com"));
 }
 
 #[test]
