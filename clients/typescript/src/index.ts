@@ -5,6 +5,7 @@ export type { CopyOptions, CopyProgress, CopyResult } from "./copy-options.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, MountProblem, StoreOperation, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";
+export type { EnvironmentFact } from "./facts/fact.js";
 export type { FlattenOptions, FlattenProgress } from "./flatten.js";
 export { fs } from "./fs.js";
 export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";

@@ -2,6 +2,8 @@
 import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
+import type { EnvironmentFact } from "./facts/fact.js";
+import { guestFacts } from "./facts/guest-facts.js";
 import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
 import type { Network } from "./network/definition.js";
@@ -10,7 +12,10 @@ import type { PublishedPort, PublishOptions } from "./network/published.js";
 import { type PtyProcess, pty } from "./pty.js";
 import { type SpawnedProcess, spawn } from "./spawn.js";
 import type { PtyOptions, SpawnOptions } from "./spawn-options.js";
+import { abortSignal, object, optional } from "./validate.js";
 import { handled } from "./wait.js";
+
+const checkFactsOptions = object({ signal: optional(abortSignal) });
 
 /** How a guest is kept apart from the host. */
 export interface Isolation {
@@ -42,11 +47,18 @@ export class Vm implements AsyncDisposable {
   readonly fs: GuestFiles;
   readonly #lane: Lane;
   readonly #network: LaneNetwork;
+  readonly #configFacts: readonly EnvironmentFact[];
 
   /** @internal */
-  constructor(lane: Lane, isolation: Isolation, network: LaneNetwork) {
+  constructor(
+    lane: Lane,
+    isolation: Isolation,
+    network: LaneNetwork,
+    configFacts: readonly EnvironmentFact[],
+  ) {
     this.#lane = lane;
     this.#network = network;
+    this.#configFacts = configFacts;
     this.isolation = isolation;
     this.fs = new GuestFiles(lane);
     this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
@@ -148,6 +160,21 @@ export class Vm implements AsyncDisposable {
    */
   events(): AsyncIterableIterator<VmEvent> {
     return this.#lane.events.read();
+  }
+
+  /**
+   * What there is in the environment: the facts of the definition, and those that are observed in
+   * the guest now. What cannot be found out is left out. Rejects with `sandbox-exited`,
+   * `sandbox-closed`, or with an `AbortError` when `options.signal` fires.
+   */
+  environmentFacts(options?: {
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<EnvironmentFact[]> {
+    const look = async () => {
+      const { signal } = checkFactsOptions(options, "options");
+      return [...this.#configFacts, ...(await guestFacts(this.fs, signal))];
+    };
+    return handled(look());
   }
 
   /**

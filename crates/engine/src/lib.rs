@@ -24,5 +24,5 @@ mod vm;
 
 pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
-pub use spec::{DiskSpec, FilesystemSpec, VmSpec};
+pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
 pub use vm::{Vm, start};

@@ -111,6 +111,7 @@ impl Boot<'_> {
                 disk: Arc::clone(&root_disk.disk),
             }],
             filesystems: mounts.served(),
+            network: None,
         };
         let machine = self
             .engine

@@ -17,7 +17,7 @@ use super::mounts::{self, Mount};
 use super::root::{self, NEW_ROOT};
 use super::settings::Settings;
 use super::step::{Failure, Step, While};
-use super::{files, filesystems, names};
+use super::{files, filesystems, names, network};
 use crate::error::Error;
 use crate::filesystems::Filesystems;
 use crate::machine::Lane;
@@ -55,7 +55,7 @@ pub(crate) async fn run(
 ) -> Result<Lane, Error> {
     let read_only = settings.root.read_only;
     let (mut workload, mut terminals) = (None, None);
-    let steps: [Step; 12] = [
+    let steps: [Step; 15] = [
         Step::Clock,
         Step::MountRoot,
         Step::EnterRoot,
@@ -65,11 +65,19 @@ pub(crate) async fn run(
         Step::Hostname,
         Step::Hosts,
         Step::Loopback,
+        Step::Network,
+        Step::Resolver,
+        Step::CertificateAuthority,
         Step::Limits,
         Step::Mounts,
         Step::WorkingDirectory,
     ];
+    let network = settings.network.as_ref();
+    let authority = network.and_then(|network| network.authority.as_ref());
     for step in steps {
+        if !is_needed(step, &settings) {
+            continue;
+        }
         announcer.announce(step).await;
         let taken = match step {
             Step::Clock => clock.clone(),
@@ -81,6 +89,16 @@ pub(crate) async fn run(
             Step::Hostname => names::set(&settings.hostname),
             Step::Hosts => names::write(&settings.hostname, read_only),
             Step::Loopback => loopback(),
+            Step::Network => match network {
+                Some(network) => network::set_up(network).await,
+                None => Ok(()),
+            },
+            Step::Resolver => {
+                network.map_or(Ok(()), |network| network::write_resolver(network, read_only))
+            }
+            Step::CertificateAuthority => {
+                authority.map_or(Ok(()), |authority| network::install(authority, read_only))
+            }
             Step::Limits => SYSCTLS.iter().try_for_each(|(path, value)| files::set(path, value)),
             Step::Mounts => filesystems::mount_all(&settings.served, mounted),
             Step::WorkingDirectory => working_directory(&settings),
@@ -88,8 +106,23 @@ pub(crate) async fn run(
         taken.map_err(|failure| failure.of(step))?;
     }
     let mut env = settings.env;
+    if authority.is_some() {
+        for (name, path) in network::variables() {
+            env.entry(name).or_insert(path);
+        }
+    }
     env.entry(c"PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
     Ok(Lane { cwd: settings.cwd, env, workload, terminals })
+}
+
+/// Without a network nothing of it is set up.
+fn is_needed(step: Step, settings: &Settings) -> bool {
+    let network = settings.network.as_ref();
+    match step {
+        Step::Network | Step::Resolver => network.is_some(),
+        Step::CertificateAuthority => network.is_some_and(|network| network.authority.is_some()),
+        _ => true,
+    }
 }
 
 /// Read Documentation/filesystems/ramfs-rootfs-initramfs.rst: the first root cannot be unmounted or

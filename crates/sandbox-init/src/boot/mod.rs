@@ -12,6 +12,7 @@ mod files;
 mod filesystems;
 mod mounts;
 mod names;
+mod network;
 mod root;
 pub(crate) mod settings;
 mod step;

@@ -27,6 +27,12 @@ pub(crate) enum Step {
     Hosts,
     /// Brings the loopback interface up.
     Loopback,
+    /// The network interface, with its addresses and routes.
+    Network,
+    /// /etc/resolv.conf.
+    Resolver,
+    /// Whom programs believe.
+    CertificateAuthority,
     /// Kernel settings and resource limits.
     Limits,
     /// Filesystems of the host.
@@ -48,6 +54,9 @@ impl Step {
             Self::Hostname => "hostname",
             Self::Hosts => "hosts",
             Self::Loopback => "loopback",
+            Self::Network => "network",
+            Self::Resolver => "resolver",
+            Self::CertificateAuthority => "certificate-authority",
             Self::Limits => "limits",
             Self::Mounts => "mounts",
             Self::WorkingDirectory => "working-directory",
