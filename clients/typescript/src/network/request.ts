@@ -33,7 +33,8 @@ const FRAMING = [
 
 /**
  * Sees each request of a flow, may change its headers, answer it, or refuse it. Returning lets it go on.
- * A throw, a hang beyond the deadline of 30 s, or a second verdict refuses it with a 403 and an event.
+ * A throw, a hang beyond the `deadlineMs` of its policy, or a second verdict refuses it with a 403 and
+ * an event.
  */
 export type HttpMiddleware = (request: InterceptedRequest) => void | Promise<void>;
 
