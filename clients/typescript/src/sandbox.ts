@@ -38,8 +38,8 @@ export class Sandbox {
 
   async #boot(options: BootOptions | undefined): Promise<Vm> {
     const plan = planBoot(this.#definition, options);
-    const [lane, response] = await bootLane(plan);
-    return new Vm(lane, isolationOf(response), this.environmentFacts());
+    const [lane, response, network] = await bootLane(plan);
+    return new Vm(lane, isolationOf(response), network, this.environmentFacts());
   }
 
   /**

@@ -6,6 +6,10 @@ import { imageName } from "../artifact-descriptor.js";
 import { SandboxError } from "../errors.js";
 import { MOUNTS_MAX, mountTarget } from "../mounts/boot-mounts.js";
 import { requireDirectory } from "../mounts/mount.js";
+import { address } from "../network/address.js";
+import { hostPattern } from "../network/host-pattern.js";
+import { port } from "../network/ports.js";
+import type { CheckedPublish } from "../network/published.js";
 import type { IsolationMinimum } from "../options.js";
 import { type Check, environment, integer, oneOf } from "../validate.js";
 
@@ -32,6 +36,10 @@ export interface RunCommand {
   readonly timeoutMs: number | undefined;
   readonly isolation: IsolationMinimum | undefined;
   readonly mounts: readonly MountArgument[];
+  /** Ports to publish. */
+  readonly publish: readonly CheckedPublish[];
+  /** Hosts that the guest may look up and speak HTTP to. */
+  readonly allowHosts: readonly string[];
   readonly command: string;
   readonly args: readonly string[];
 }
@@ -77,6 +85,8 @@ const machineOptions = {
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
   mount: { type: "string", multiple: true },
+  publish: { type: "string", multiple: true, short: "p" },
+  "allow-host": { type: "string", multiple: true },
   isolation: { type: "string" },
 } as const;
 const runOptions = { ...machineOptions, timeout: { type: "string" } } as const;
@@ -168,6 +178,8 @@ function machine(values: {
   memory?: string;
   env?: string[];
   mount?: string[];
+  publish?: string[];
+  "allow-host"?: string[];
   isolation?: string;
 }) {
   return {
@@ -177,6 +189,10 @@ function machine(values: {
     env: variables(values.env ?? []),
     isolation: checked("--isolation", values.isolation, isolation),
     mounts: mountArguments(values.mount ?? []),
+    publish: (values.publish ?? []).map(publishArgument),
+    allowHosts: (values["allow-host"] ?? []).map(
+      (name) => checked("--allow-host", name, hostPattern)?.text ?? "",
+    ),
   };
 }
 
@@ -254,4 +270,19 @@ function mountArgument(given: string): MountArgument {
   const source = resolve(pair.slice(0, at));
   checked("--mount", source, (value, path) => requireDirectory(String(value), path));
   return { source, target, access: readOnly ? "ro" : "rw" };
+}
+
+/** `[[HOST:][HOSTPORT]:]GUESTPORT`; an IPv6 host in brackets. */
+function publishArgument(text: string): CheckedPublish {
+  const match = /^(?:(?:(\[[^\]]*\]|[^:[\]]*):)?(\d{0,5}):)?(\d{1,5})$/.exec(text);
+  if (match === null) {
+    throw new UsageError(`--publish: expected [[HOST:]HOSTPORT:]GUESTPORT, got '${text}'`);
+  }
+  const [, host, hostPort, guestPort] = match;
+  const bare = host?.replace(/^\[(.*)\]$/, "$1") || undefined;
+  return {
+    guestPort: checked("--publish", Number(guestPort), port) ?? 0,
+    hostPort: checked("--publish", Number(hostPort ?? 0), integer(0, 65_535)) ?? 0,
+    host: checked("--publish", bare, address),
+  };
 }

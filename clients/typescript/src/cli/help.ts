@@ -17,6 +17,13 @@ options of run and shell (cp: --image and --isolation):
   --mount SRC:DST[:ro]
                      a directory of this machine, at the absolute path DST; with :ro the command
                      cannot change it; may be given several times
+  -p, --publish [[HOST:]HOSTPORT:]GUESTPORT
+                     lead a TCP port of this machine to one of the guest; HOST is 127.0.0.1 and ::1
+                     unless it is given; without HOSTPORT, or with 0, any free port is taken, and
+                     told on stderr; may be given several times
+  --allow-host NAME  let the guest look up this host (or *.NAME: all below it) and speak HTTP and TLS
+                     to it, at ports 80 and 443; may be given several times. Without --allow-host
+                     and --publish the guest has no network device
   --timeout S        end the command after S seconds with exit status 124 (run only)
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)

@@ -152,6 +152,19 @@ test("a reader that does not read stops the run, and a signal still ends it", as
   assert.equal(status, 143);
 });
 
+test("ports are published, and told on stderr where the host chose; hosts become rules", async () => {
+  setup = setUp();
+  const options = ["-p", "80", "-p", "127.0.0.1:8081:81", "--allow-host", "a.example"];
+  const run = lanebox(["run", "--image", FAKE_IMAGE, ...options, "--", "echo", "x"]);
+  assert.equal(await run.status, 0);
+  assert.equal(run.out(), "x\n");
+  const [told] = run.err().split("\n");
+  assert.equal(told, "lanebox: port 80 of the guest is at 127.0.0.1:40001 and [::1]:40001");
+  assert.doesNotMatch(run.err(), /port 81/);
+  assert(setup.notes().includes("network none rules 2 "));
+  assert(setup.notes().includes("publish 81 8081 127.0.0.1"));
+});
+
 test("doctor tells what was found, and ends by whether a VM can be booted", async () => {
   setup = setUp();
   const good = lanebox(["doctor", "--json", "--isolation", "emulated"]);

@@ -8,14 +8,14 @@ const fact = factsFrom("config");
 
 /** The facts of a definition. */
 export function configFacts(definition: Definition): EnvironmentFact[] {
-  const { rootfs, resources } = definition;
+  const { rootfs, resources, network } = definition;
   const image = rootfs instanceof RootfsImage ? rootfs : rootfs.base;
   const ofImage = image.facts.filter(({ topic }) => topic !== "rootfs");
   return [
     fact("rootfs", "image", image.name),
     fact("rootfs", "write-mode", writeMode(rootfs)),
     ...ofImage.map(({ topic, relation, value }) => fact(topic, relation, value)),
-    fact("network", "mode", "none"),
+    fact("network", "mode", network === undefined ? "none" : "policy"),
     fact("resources", "cpus", String(resources.cpus)),
     fact("resources", "memory-mib", String(resources.memoryMiB)),
   ];

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { network } from "../network.js";
 import { rootfs } from "../rootfs.js";
 import { defineSandbox } from "../sandbox.js";
 
@@ -30,6 +31,14 @@ test("a definition tells its facts without starting anything", () => {
       "config resources cpus 2",
       "config resources memory-mib 1024",
     ],
+  );
+});
+
+test("a definition with a network says so", () => {
+  const facts = defineSandbox({ rootfs: image(), network: network.rules([]) }).environmentFacts();
+  assert.deepEqual(
+    facts.filter(({ topic }) => topic === "network"),
+    [{ source: "config", topic: "network", relation: "mode", value: "policy" }],
   );
 });
 
