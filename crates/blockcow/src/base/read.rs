@@ -22,16 +22,13 @@ enum Piece {
 }
 
 impl Base {
+    /// Fills the target from `offset` on, inside the base.
     pub(crate) async fn read(
         &self,
         offset: u64,
         target: &mut impl ReadTarget,
     ) -> Result<(), ReadError> {
-        let length = target.remaining() as u64;
-        let end = offset
-            .checked_add(length)
-            .filter(|end| *end <= self.size)
-            .ok_or(ReadError::OutOfRange { offset, length })?;
+        let end = offset + target.remaining() as u64;
         let mut position = offset;
         while position < end {
             match self.put_ready(position, end, target)? {
