@@ -21,6 +21,7 @@ test("the package exports what api.md names and nothing else", () => {
     "cow",
     "compose",
     "flatten",
+    "bytes",
     "persistent",
   ]);
 });

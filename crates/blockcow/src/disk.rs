@@ -149,6 +149,11 @@ impl Disk {
         }
     }
 
+    /// Bytes of the blocks that its store has; none without a store.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.written.as_ref().map_or(0, |written| written.overlay.present_bytes())
+    }
+
     fn overlay(&self) -> Result<&Overlay, WriteError> {
         self.written.as_ref().map(|written| &*written.overlay).ok_or(WriteError::ReadOnly)
     }

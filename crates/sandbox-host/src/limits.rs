@@ -152,6 +152,8 @@ pub const MIN_QUOTA_BYTES: u64 = 16 << 20;
 /// Memory for changes on their way to a store of the client, when the request names none
 /// (lanebox/v1/sandbox.proto).
 pub const DIRTY_BYTES_DEFAULT: u64 = 64 << 20;
+/// Largest piece of a disk in one answer (lanebox/v1/image.proto).
+pub const DISK_PIECE_BYTES: usize = 256 * KIB as usize;
 /// Time for the last write-back of a root, after the guest has ended, at least.
 pub const DISK_CLOSE: Duration = Duration::from_millis(500);
 

@@ -8,6 +8,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorCode, ErrorDetailSchema } from "../gen/lanebox/v1/error_pb.js";
 import { FilesystemService } from "../gen/lanebox/v1/filesystem_pb.js";
+import { ImageService } from "../gen/lanebox/v1/image_pb.js";
 import { MountEventSchema, MountProblem } from "../gen/lanebox/v1/mount_pb.js";
 import { ProcessService } from "../gen/lanebox/v1/process_pb.js";
 import {
@@ -23,6 +24,7 @@ import {
   WatchResponseSchema,
 } from "../gen/lanebox/v1/sandbox_pb.js";
 import { fakeCommands } from "./fake-commands.js";
+import { fakeImages } from "./fake-images.js";
 import { fakeMounts } from "./fake-mounts.js";
 
 /** How the stand-in behaves. */
@@ -33,6 +35,8 @@ export interface Scenario {
   readonly boot?: "ok" | "fail" | "hang" | "die" | "refuse" | "garbage";
   /** What happens when a mount is attached. */
   readonly mounts?: "ok" | "hang" | "refuse";
+  /** What happens when a disk is opened without a VM. */
+  readonly images?: "ok" | "hang" | "refuse";
   readonly shutdown?: "ok" | "hang" | "die";
   /** Stays when fd 3 ends, as a helper that hangs would. */
   readonly immortal?: boolean;
@@ -70,6 +74,7 @@ export function serve(scenario: Scenario): void {
       routes: (router) => {
         sandboxRoutes(router, fake, watch);
         router.service(ProcessService, fakeCommands(fake));
+        router.service(ImageService, fakeImages(fake));
         router.service(FilesystemService, fakeMounts(fake));
       },
     }),

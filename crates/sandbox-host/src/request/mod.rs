@@ -12,7 +12,7 @@ pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, boot};
 pub use file::{TreeRules, guest_path, link_target, permissions};
 pub(crate) use file::{is_link_target, is_name, is_stat};
-pub use flatten::{FlattenPlan, flatten};
+pub use flatten::{FlattenPlan, flatten, kept};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};

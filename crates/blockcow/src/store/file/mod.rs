@@ -47,7 +47,7 @@ mod writer;
 mod tests;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
@@ -98,6 +98,11 @@ pub struct FileStoreSize {
 }
 
 impl FileStore {
+    /// The name that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
     /// How large it is. Blocks the thread.
     pub fn size(&self) -> Result<FileStoreSize, StoreError> {
         let (file_bytes, allocated_bytes) = self.shared.file.size()?;

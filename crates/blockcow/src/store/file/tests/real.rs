@@ -1,5 +1,7 @@
 //! Real files: locks, names, creation.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run of blocks")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
