@@ -75,6 +75,7 @@ test("wrong options are refused at the call, by name", () => {
 });
 
 test("chunks are memory of their own", () => {
+  start();
   const chunks = new Chunks(4);
   const data = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9);
   const [first, second] = [...chunks.take({ case: "data", value: data })];

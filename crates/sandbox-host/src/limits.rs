@@ -132,6 +132,8 @@ pub const GUEST_RESET_STREAMS: usize = GUEST_STREAMS as usize;
 pub const GUEST_SENTENCE_BYTES: usize = KIB as usize;
 /// Boot steps that a guest may announce.
 pub const GUEST_BOOT_STEPS: usize = 64;
+/// Warnings of a guest's set-up that are passed on (lanebox/guest/v1/guest.proto).
+pub const GUEST_WARNINGS: usize = 16;
 /// Problems that a guest may tell of at its shutdown (lanebox/guest/v1/guest.proto).
 pub const GUEST_SHUTDOWN_PROBLEMS: usize = 16;
 
