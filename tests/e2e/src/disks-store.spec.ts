@@ -1,10 +1,20 @@
 /** Writable roots whose blocks are kept by a store of this program, in real guests. */
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { describe, test } from "node:test";
-import { rootfs, type SandboxBlockChunk, type SandboxBlockStore, SandboxError } from "lanebox";
-import { BUSYBOX, boot, shell } from "./support/lane.js";
+import {
+  type Rootfs,
+  rootfs,
+  type SandboxBlockChunk,
+  type SandboxBlockStore,
+  SandboxError,
+} from "lanebox";
+import { BUSYBOX, boot, heard, shell } from "./support/lane.js";
 import { helpers } from "./support/processes.js";
 
 const base = rootfs.builtIn(BUSYBOX);
@@ -70,6 +80,20 @@ function cow(writable: SandboxBlockStore, maxDirtyBytes = 16 * 1024 * 1024) {
   return { rootfs: rootfs.cow({ base, writable, maxDirtyBytes, sizeMiB: 1024 }) };
 }
 
+/** Flattens it, and has the image looked at by QEMU's and ext4's own tools. */
+async function isSound(source: Rootfs): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "lanebox-composed-"));
+  try {
+    const [dest, raw] = [join(folder, "flat.qcow2"), join(folder, "flat.raw")];
+    await rootfs.flatten({ format: "qcow2", source, dest });
+    execFileSync("qemu-img", ["check", "-q", dest]);
+    execFileSync("qemu-img", ["convert", "-O", "raw", dest, raw]);
+    execFileSync("/sbin/e2fsck", ["-fn", raw], { stdio: "pipe" });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 describe("a root in a store of the caller's", () => {
   test("has what was synced after a crash of everything, and the event loop goes on", async (t) => {
     const store = new PlainStore();
@@ -89,12 +113,28 @@ describe("a root in a store of the caller's", () => {
     t.diagnostic(`longest turn of the event loop: ${(delay.max / 1e6).toFixed(1)} ms`);
     assert(store.largest > 0 && store.largest <= 4 * 1024 * 1024, `${store.largest}`);
     store.crash();
-    await using vm = await boot({}, cow(store));
-    assert.equal(await shell(vm, "sha256sum /kept"), sums);
-    assert.match(await shell(vm, "dmesg"), /EXT4-fs \(vda\): recovery complete/);
+    const source = rootfs.compose({ base, overlay: store, sizeMiB: 1024 });
+    {
+      const console = heard();
+      await using vm = await boot(console, { rootfs: rootfs.cow({ source }) });
+      assert.equal(await shell(vm, "sha256sum /kept"), sums);
+      assert.match(console.text(), /e2fsck: .*recovering journal/);
+    }
+    await isSound(source);
     assert.deepEqual([...store.bases], [base.digest]);
     const [first, second] = [...store.generations];
     assert(first !== undefined && second !== undefined && first < second);
+  });
+
+  test("that was grown is refused by name when its size is not given again", async () => {
+    const store = new PlainStore();
+    await (await boot({}, cow(store))).close();
+    const smaller = rootfs.cow({ base, writable: store });
+    await assert.rejects(boot({}, { rootfs: smaller }), (error) => {
+      assert(error instanceof SandboxError, String(error));
+      assert.match(`${error.message} ${error.remedy}`, /sizeMiB/);
+      return true;
+    });
   });
 
   test("fails in the guest, with an event, when the store fails; close is bounded", async () => {

@@ -39,7 +39,7 @@ pub(super) fn run(root: &Root) -> Result<Option<String>, Failure> {
         .output()
         .during(|| format!("Starting {E2FSCK}"))?;
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    said.lines().for_each(console::say);
+    said.lines().for_each(|line| console::say(format_args!("e2fsck: {line}")));
     match output.status.code() {
         Some(status) if status & !REPAIRED == 0 => Ok(repairs(device, &said)),
         status => Err(Failure::new(format!(
