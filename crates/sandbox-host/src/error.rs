@@ -1,5 +1,7 @@
 //! Why a call of a client fails. `status` says how each of these looks from outside.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +59,22 @@ pub enum Error {
     /// The machine has no network.
     #[error("The VM was booted without a network")]
     NoNetwork,
+    /// What the call names is not there.
+    #[error("No {what} has the number {id}")]
+    NoSuch {
+        /// What was meant.
+        what: &'static str,
+        /// The number.
+        id: u64,
+    },
+    /// A port cannot be published.
+    #[error("Cannot listen on {address}: {source}")]
+    Publish {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// Shutdown was called.
     #[error("The VM is being closed")]
     Closed,

@@ -149,10 +149,9 @@ pub const NETWORK_EVENTS: u32 = 256;
 pub const RECORD_ADDRESSES: usize = 64;
 /// Time for the network to end with its VM.
 pub const NETWORK_END: Duration = Duration::from_secs(2);
-/// Ports that are published at a time; one more is `LIMIT_EXCEEDED`.
+/// Ports that are published at a time; one more is `LIMIT_EXCEEDED`. Connections to them count among
+/// netstack's, and are reset above its limit.
 pub const MAX_PUBLISHED: u32 = 256;
-/// Connections to all published ports at once; further ones are closed.
-pub const PUBLISHED_CONNECTIONS: usize = 1024;
 
 /// Largest piece of a file (lanebox/v1/file.proto) …
 pub const FILE_PIECE_BYTES: usize = 256 * KIB as usize;

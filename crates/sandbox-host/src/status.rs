@@ -44,6 +44,11 @@ impl From<&Error> for ErrorDetail {
             Error::Disk(error) => disk(error),
             Error::Flatten(failure) => flatten(failure),
             Error::Boot(failure) => boot(failure),
+            Error::NoSuch { .. } => plain(ErrorCode::NotFound),
+            Error::Publish { source, .. } => {
+                let errno = system_error(source).map(errno_name).unwrap_or_default();
+                plain(ErrorCode::InvalidArgument).with_errno(errno)
+            }
             Error::Closed => plain(ErrorCode::SandboxClosed),
             Error::Ended(ended) => ended_detail(ended),
             Error::Guest(error) => guest(error),

@@ -1,25 +1,26 @@
 //! What can be done to a network while its VM runs.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
 use netstack::http::Secrets;
 use netstack::names::Names;
 use netstack::policy::DenyAll;
 use netstack::tls::{Authority, Trust};
-use netstack::{Decision, Flow, Policy};
+use netstack::{Decision, Flow, GuestPorts, Policy};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::Registry;
 use super::build::{Common, build};
 use super::link::Link;
+use super::ports::{Listening, Ports};
 use super::report::Reporter;
 use super::served::Served;
 use crate::callback::CallbackStream;
 use crate::error::{Error, chain};
 use crate::limits::MAX_NETWORK_POLICIES;
-use crate::request::{PolicyPlan, RequestError};
+use crate::request::{PolicyPlan, PublishPlan, RequestError};
 
 /// A network, for those who change it.
 pub struct Control {
@@ -27,6 +28,8 @@ pub struct Control {
     current: Arc<Current>,
     rooms: Arc<Semaphore>,
     links: Mutex<Links>,
+    /// There once the network runs.
+    ports: OnceLock<Ports>,
 }
 
 /// The streams of policies that are in force or have flows.
@@ -71,6 +74,7 @@ impl Control {
             current: Arc::new(Current(RwLock::new(Arc::new(DenyAll)))),
             rooms: Arc::new(Semaphore::new(MAX_NETWORK_POLICIES as usize)),
             links: Mutex::default(),
+            ports: OnceLock::new(),
         }
     }
 
@@ -123,6 +127,38 @@ impl Control {
         self.current.set(build(&self.common, plan.rules, trust, callbacks));
         tracing::info!(rules, callbacks = asks, "a network policy is in force");
         Ok(())
+    }
+
+    /// Listens on the host for a port of the guest.
+    ///
+    /// # Errors
+    /// [`Error`] when the host does not let us, or there are too many.
+    pub async fn publish(&self, plan: &PublishPlan) -> Result<Listening, Error> {
+        self.ports()?.publish(plan).await
+    }
+
+    /// Stops listening. Connections that are open go on.
+    ///
+    /// # Errors
+    /// [`Error`] when nothing is published under this number.
+    pub async fn unpublish(&self, id: u64) -> Result<(), Error> {
+        self.ports()?.unpublish(id).await
+    }
+
+    fn ports(&self) -> Result<&Ports, Error> {
+        self.ports.get().ok_or(Error::Defect("A network without ports"))
+    }
+
+    /// The network runs.
+    pub(super) fn lead_to(&self, guest: GuestPorts) {
+        let _ = self.ports.set(Ports::new(guest));
+    }
+
+    /// Closes what is published.
+    pub(super) async fn close_ports(&self) {
+        if let Some(ports) = self.ports.get() {
+            ports.end().await;
+        }
     }
 
     fn keep(&self, link: &Arc<Link>) {

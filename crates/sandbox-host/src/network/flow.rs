@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 
-use netstack::{AddressClass, Flow, Transport};
+use netstack::{AddressClass, Flow, Origin, Transport};
 use protocol::v1;
 
-/// A flow, with what is known of its addresses.
+/// A flow, with what is known of its addresses. One that the host has begun leads to the guest.
 pub(super) fn flow(flow: &Flow) -> v1::Flow {
     let transport = match flow.transport {
         Transport::Tcp => v1::Transport::Tcp,
         Transport::Udp => v1::Transport::Udp,
         Transport::Icmp => v1::Transport::Icmp,
     };
-    let (mut source, mut destination) = (flow.source, flow.destination);
+    let (mut source, mut destination) = match flow.origin {
+        Origin::Guest => (flow.source, flow.destination),
+        Origin::Host => (flow.destination, flow.source),
+    };
     if flow.transport == Transport::Icmp {
         // The identifier of the echoes is no port.
         source.set_port(0);
@@ -51,7 +54,7 @@ pub(super) fn words(flow: &Flow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use netstack::{FlowId, Origin};
+    use netstack::FlowId;
 
     use super::*;
 

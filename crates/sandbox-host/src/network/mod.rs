@@ -3,6 +3,7 @@
 //! ```text
 //! guest ─► engine ─► frame socket ─► netstack ─► rules ─► StreamPolicy ─► Served ─► Link ⇄ client
 //!                                       │          └─► resolvers, interception ─► StreamMiddleware ┘
+//! published ports: client of the host ─► Ports ─► netstack ─► guest
 //! events: netstack, DNS, HTTP ─► event ─► Reporter ─► journal
 //! ```
 //! - [`answer`]: what a client answers, checked.
@@ -20,15 +21,15 @@ mod event;
 mod flow;
 pub mod link;
 mod middleware;
-mod ports;
 mod policy;
+mod ports;
 mod report;
 mod resolvers;
 mod running;
 mod served;
 
 pub use control::Control;
-pub use ports::Published;
+pub use ports::Listening;
 pub use running::Network;
 
 /// Streams of policies that are attached.

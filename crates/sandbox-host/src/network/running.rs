@@ -77,6 +77,7 @@ impl Network {
         });
         let stack = Stack::start(config, device, control.policy(), observer, &Handle::current());
         let stack = stack.map_err(|error| failed(&error))?;
+        control.lead_to(stack.guest_ports());
         let stop = CancellationToken::new();
         let task = tokio::spawn(watch_over(stack, stop.clone(), Arc::clone(journal)));
         let network = Self { control, stop, task: Some(task), in_guest, placeholders };
@@ -105,6 +106,7 @@ impl Network {
 
     /// Ends it, and waits until nothing is left of it, within reason.
     pub async fn end(mut self) {
+        self.control.close_ports().await;
         self.stop.cancel();
         if let Some(task) = self.task.take() {
             // It has its own deadline.

@@ -50,8 +50,12 @@ impl NetworkService for Networks {
         request: Request<v1::PublishPortRequest>,
     ) -> Result<Response<v1::PublishPortResponse>, Status> {
         let plan = request::publish(&request.into_inner()).map_err(Error::from)?;
-        let control = self.lane.network().await?;
-        todo!("{plan:?} {control:?}")
+        let listening = self.lane.network().await?.publish(&plan).await?;
+        Ok(Response::new(v1::PublishPortResponse {
+            id: listening.id,
+            host_port: listening.port.into(),
+            hosts: listening.hosts.iter().map(ToString::to_string).collect(),
+        }))
     }
 
     async fn unpublish_port(
@@ -59,7 +63,7 @@ impl NetworkService for Networks {
         request: Request<v1::UnpublishPortRequest>,
     ) -> Result<Response<v1::UnpublishPortResponse>, Status> {
         let v1::UnpublishPortRequest { id } = request.into_inner();
-        let control = self.lane.network().await?;
-        todo!("{id} {control:?}")
+        self.lane.network().await?.unpublish(id).await?;
+        Ok(Response::new(v1::UnpublishPortResponse {}))
     }
 }

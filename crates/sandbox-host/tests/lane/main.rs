@@ -20,6 +20,7 @@ mod net_guest;
 mod network;
 mod network_client;
 mod network_policy;
+mod network_ports;
 mod network_requests;
 mod run;
 #[path = "../../../netstack/tests/frames/servers.rs"]
