@@ -101,7 +101,7 @@ fn a_window_that_was_closed_for_long_opens_again() {
             let (client, server) = pair(&guest, guest_reads);
             let (reader, writer) = if guest_reads { (client, server) } else { (server, client) };
             // Little room, so that it is the window that holds the writer up.
-            SockRef::from(&reader).set_recv_buffer_size(8 << 10).expect("a small buffer");
+            SockRef::from(&reader).set_recv_buffer_size(64 << 10).expect("a small buffer");
             const LENGTH: usize = 12 << 20;
             let written = thread::spawn(move || {
                 let bytes = noise(11, LENGTH);
