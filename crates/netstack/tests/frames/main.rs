@@ -5,5 +5,6 @@
 #[path = "../support/card.rs"]
 mod card;
 mod guest;
+mod hostile;
 mod names;
 mod servers;
