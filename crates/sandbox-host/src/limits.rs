@@ -101,6 +101,8 @@ pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
 /// Masked paths of one bind mount.
 pub const MAX_MASKS: usize = 1024;
 
+/// Addresses to which QUIC is refused because a policy's callback has let HTTP through to them.
+pub const INTERCEPTED_ADDRESSES: usize = 1024;
 /// `ServeNetwork` calls that wait for the Boot or the SetNetworkPolicy that names them; one more is
 /// `LIMIT_EXCEEDED`.
 pub const MAX_NETWORK_STREAMS: usize = 4;
