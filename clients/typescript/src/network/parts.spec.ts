@@ -125,7 +125,9 @@ test("credentials are in no error and do not print", () => {
     });
   }
   const secrets = network.secrets({ TOKEN: { value: "s3cret", hosts: "a.example" } });
-  const rules = network.rules([{ allow: "http", headers: { authorization: "s3cret" } }]);
+  const rules = network.rules([
+    { allow: "http", host: "a.example", headers: { authorization: "s3cret" } },
+  ]);
   for (const part of [secrets, rules]) {
     assert.doesNotMatch(inspect(part, { depth: 9, showHidden: true }), /s3cret/);
     assert.doesNotMatch(JSON.stringify(part), /s3cret/);
