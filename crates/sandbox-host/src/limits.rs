@@ -101,6 +101,8 @@ pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
 /// Masked paths of one bind mount.
 pub const MAX_MASKS: usize = 1024;
 
+/// Addresses to which QUIC is refused because a policy's callback has let HTTP through to them.
+pub const INTERCEPTED_ADDRESSES: usize = 1024;
 /// `ServeNetwork` calls that wait for the Boot or the SetNetworkPolicy that names them; one more is
 /// `LIMIT_EXCEEDED`.
 pub const MAX_NETWORK_STREAMS: usize = 4;
@@ -184,6 +186,8 @@ pub const GUEST_RESET_STREAMS: usize = GUEST_STREAMS as usize;
 pub const GUEST_SENTENCE_BYTES: usize = KIB as usize;
 /// Boot steps that a guest may announce.
 pub const GUEST_BOOT_STEPS: usize = 64;
+/// Warnings of a guest's set-up that are passed on (lanebox/guest/v1/guest.proto).
+pub const GUEST_WARNINGS: usize = 16;
 /// Problems that a guest may tell of at its shutdown (lanebox/guest/v1/guest.proto).
 pub const GUEST_SHUTDOWN_PROBLEMS: usize = 16;
 
@@ -204,6 +208,8 @@ pub const MIN_QUOTA_BYTES: u64 = 16 << 20;
 /// Memory for changes on their way to a store of the client, when the request names none
 /// (lanebox/v1/sandbox.proto).
 pub const DIRTY_BYTES_DEFAULT: u64 = 64 << 20;
+/// Largest piece of a disk in one answer (lanebox/v1/image.proto).
+pub const DISK_PIECE_BYTES: usize = 256 * KIB as usize;
 /// Time for the last write-back of a root, after the guest has ended, at least.
 pub const DISK_CLOSE: Duration = Duration::from_millis(500);
 

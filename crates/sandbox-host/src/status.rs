@@ -2,7 +2,7 @@
 
 use std::io;
 
-use blockcow::{FileStoreError, FlattenError, OverlayError};
+use blockcow::{AnswerError, FileStoreError, FlattenError, OverlayError};
 use engine::StartError;
 use nix::errno::Errno;
 use protocol::{ErrorCode, ErrorDetail};
@@ -107,12 +107,17 @@ fn disk(error: &DiskError) -> ErrorDetail {
             }
             _ => plain(ErrorCode::DiskInvalid),
         },
+        DiskError::Smaller { .. } => plain(ErrorCode::InvalidArgument),
+        DiskError::Overlay(OverlayError::Listed(AnswerError::OutsideDisk(_))) => {
+            plain(ErrorCode::DiskInvalid)
+                .with_remedy("If the disk was grown before, give it the same sizeMiB again.")
+        }
         DiskError::Overlay(
             OverlayError::Size { .. }
             | OverlayError::MaxDirtyBytes { .. }
             | OverlayError::BlockSize(_),
         ) => plain(ErrorCode::InvalidArgument),
-        DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
+        DiskError::Read { .. } | DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
     }
 }
 

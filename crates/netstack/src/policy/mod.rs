@@ -17,7 +17,8 @@ use async_trait::async_trait;
 
 pub(crate) use broker::{Answer, Broker, BrokerOptions, CurrentPolicy, Opened, Question};
 pub use rules::{
-    Allow, DnsService, HostPattern, HttpService, InvalidHost, Rule, Rules, Services, TrustedNames,
+    Allow, DnsService, HostPattern, HttpService, InvalidHost, QUIC, Rule, Rules, Services,
+    TrustedNames,
 };
 
 use crate::event::DenyReason;

@@ -1,13 +1,11 @@
 //! A guest made of smoltcp, with a frame socket as its card.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use netstack::{GATEWAY_V4, GUEST_V4};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
@@ -18,60 +16,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::card::{Card, MTU};
+
 /// Long enough for any machine; never reached by a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest packet of the guest's link.
-pub(crate) const MTU: u16 = 1500;
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 9]);
 /// How often everything is looked at.
 const TICK: Duration = Duration::from_millis(1);
 const FIRST_PORT: u16 = 49_152;
-
-/// Frames that came and frames that are to go.
-#[derive(Default)]
-struct Card {
-    received: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut frame = vec![0; length];
-        let result = write(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Card {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        let frame = self.received.pop_front()?;
-        Some((Rx(frame), Tx(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = usize::from(MTU) + 14;
-        capabilities
-    }
-}
 
 enum Command {
     Connect(SocketAddr, oneshot::Sender<io::Result<UnixStream>>),

@@ -26,7 +26,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::guest::{Guest, MTU, PATIENCE};
+use crate::card::MTU;
+use crate::guest::{Guest, PATIENCE};
 use crate::servers::{Log, name_server, origin};
 
 const API: &str = "api.example.com";

@@ -13,6 +13,8 @@ use netstack::{Config, Decision, Event, Flow, Grants, Observer, Policy, Stack};
 use nix::sched::{CloneFlags, unshare};
 use tokio::runtime::Runtime;
 
+use crate::weather::{self, Weather};
+
 /// Long enough for any machine; never reached by a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -78,11 +80,32 @@ impl Guest {
     }
 
     pub(crate) fn with(test: &str, config: Config, policy: Arc<dyn Policy>) -> Option<Self> {
+        let tap = || Tap::open("tap0").map(Device::tap).map_err(|error| error.to_string());
+        Self::on(test, config, policy, tap)
+    }
+
+    /// A guest behind a bad cable.
+    pub(crate) fn in_weather(
+        test: &str,
+        config: Config,
+        policy: Arc<dyn Policy>,
+        weather: Weather,
+    ) -> Option<Self> {
+        let cable = move || weather::plug("tap0", weather).map_err(|error| error.to_string());
+        Self::on(test, config, policy, cable)
+    }
+
+    fn on(
+        test: &str,
+        config: Config,
+        policy: Arc<dyn Policy>,
+        open: impl FnOnce() -> Result<Device, String> + Send + 'static,
+    ) -> Option<Self> {
         let (tasks, received) = channel::<Task>();
-        let (opened, tap) = channel();
-        std::thread::spawn(move || live(&opened, &received));
-        let tap = match tap.recv().expect("the guest says whether it lives") {
-            Ok(tap) => tap,
+        let (opened, device) = channel();
+        std::thread::spawn(move || live(open, &opened, &received));
+        let device = match device.recv().expect("the guest says whether it lives") {
+            Ok(device) => device,
             Err(reason) => {
                 eprintln!("skipped: {test}: {reason}");
                 return None;
@@ -99,8 +122,8 @@ impl Guest {
             log.0.lock().expect("no panic while it is held").push(event);
         });
         let mtu = config.mtu.to_string();
-        let stack = Stack::start(config, Device::tap(tap), policy, observer, runtime.handle())
-            .expect("a stack");
+        let stack =
+            Stack::start(config, device, policy, observer, runtime.handle()).expect("a stack");
         let guest = Self { tasks, events, stack, runtime };
         guest.run(move || {
             ip(&format!("link set tap0 address {MAC_TEXT} mtu {mtu} up"));
@@ -139,17 +162,21 @@ impl Guest {
     }
 }
 
-fn live(opened: &Sender<Result<Tap, String>>, tasks: &Receiver<Task>) {
-    let tap = unshare(CloneFlags::CLONE_NEWNET)
+fn live(
+    open: impl FnOnce() -> Result<Device, String>,
+    opened: &Sender<Result<Device, String>>,
+    tasks: &Receiver<Task>,
+) {
+    let device = unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| format!("no network namespace: {error}"))
-        .and_then(|()| Tap::open("tap0").map_err(|error| format!("{error}")))
-        .and_then(|tap| {
+        .and_then(|()| open())
+        .and_then(|device| {
             let found = Command::new("ip").arg("-V").output();
-            found.map(|_| tap).map_err(|error| format!("no ip command: {error}"))
+            found.map(|_| device).map_err(|error| format!("no ip command: {error}"))
         });
-    let alive = tap.is_ok();
+    let alive = device.is_ok();
     // The other side waits.
-    let _ = opened.send(tap);
+    let _ = opened.send(device);
     if alive {
         tasks.iter().for_each(|task| task());
     }

@@ -157,10 +157,11 @@ impl Boot<'_> {
         let configuration = configuration(plan, &root_disk, self.slot.as_ref());
         let configure = guest.configure(configuration, |name| journal.step(name));
         let configured = self.or_exit(configure).await?;
-        let kernel_release = match configured {
-            Ok(release) => release,
+        let (kernel_release, warnings) = match configured {
+            Ok(configured) => configured,
             Err(error) => return Err(self.guest_failure(error).await),
         };
+        warnings.into_iter().for_each(|warning| self.journal.warn(format!("Guest: {warning}")));
         if let Some(live) = self.slot.as_mut() {
             live.mounts.announce_to(&guest);
         }

@@ -19,6 +19,7 @@ mod build;
 mod control;
 mod event;
 mod flow;
+mod intercepted;
 pub mod link;
 mod middleware;
 mod policy;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use netstack::http::{Http, Target};
 use netstack::names::Names;
+use netstack::policy::QUIC;
 use netstack::{Decision, Flow, Grants, Policy};
 use protocol::v1;
 use protocol::v1::network_call::Call;
 
 use super::answer::{Expected, FlowVerdict, HttpFlow, Outcome};
 use super::flow::{flow as wire, words};
+use super::intercepted::Intercepted;
 use super::middleware::StreamMiddleware;
 use super::resolvers::Resolvers;
 use super::served::{Fault, Interest, Served};
@@ -22,6 +24,7 @@ pub(super) struct StreamPolicy {
     names: Arc<Names>,
     http: Arc<Http>,
     resolvers: Arc<Resolvers>,
+    intercepted: Intercepted,
 }
 
 impl StreamPolicy {
@@ -31,7 +34,7 @@ impl StreamPolicy {
         http: Arc<Http>,
         resolvers: Arc<Resolvers>,
     ) -> Self {
-        Self { served, names, http, resolvers }
+        Self { served, names, http, resolvers, intercepted: Intercepted::default() }
     }
 
     /// The client's verdict, and its interest in the flow from then on.
@@ -72,8 +75,11 @@ impl StreamPolicy {
         }
     }
 
-    fn http(&self, http: HttpFlow, interest: Interest) -> Decision {
+    fn http(&self, flow: &Flow, http: HttpFlow, interest: Interest) -> Decision {
         let HttpFlow { names, allow_private, middleware } = http;
+        if !names.is_empty() {
+            self.intercepted.add(flow.destination.ip());
+        }
         let middleware = if middleware {
             Some(Arc::new(StreamMiddleware::new(interest)) as _)
         } else {
@@ -93,10 +99,15 @@ impl StreamPolicy {
 impl Policy for StreamPolicy {
     async fn decide(&self, flow: &Flow) -> Decision {
         match self.verdict(flow).await {
-            Ok((FlowVerdict::Http(http), interest)) => self.http(http, interest),
+            Ok((FlowVerdict::Http(http), interest)) => self.http(flow, http, interest),
             Ok((verdict, interest)) => {
                 interest.none();
                 match verdict {
+                    FlowVerdict::Accept(_)
+                        if flow.is_quic() && self.intercepted.has(flow.destination.ip()) =>
+                    {
+                        Decision::deny(QUIC)
+                    }
                     FlowVerdict::Accept(grants) => Decision::Accept(grants),
                     FlowVerdict::Deny(reason) => Decision::deny(reason),
                     other => match self.resolver(other) {

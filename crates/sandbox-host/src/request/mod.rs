@@ -13,7 +13,7 @@ pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, boot};
 pub use file::{TreeRules, guest_path, link_target, permissions};
 pub(crate) use file::{is_link_target, is_name, is_stat};
-pub use flatten::{FlattenPlan, flatten};
+pub use flatten::{FlattenPlan, flatten, kept};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
 pub(crate) use network::resolvers;
 pub use network::{CallbacksPlan, NetworkPlan, PolicyPlan, PublishPlan, RulePlan, policy, publish};

@@ -220,6 +220,10 @@ fn fits_together(at: &str, plan: &RulePlan) -> Result<(), RequestError> {
         let reason = "only a rule for HTTP has header fields";
         return Err(RequestError::new(format!("{at}.headers"), headers.len(), reason));
     }
+    if !headers.is_empty() && rule.host.is_none() && rule.to.is_empty() {
+        let reason = "they may be credentials, so the rule needs `host` or `to`";
+        return Err(RequestError::new(format!("{at}.headers"), headers.len(), reason));
+    }
     if !plan.resolves() && !resolvers.is_empty() {
         let reason = "only a rule for DNS without `to` has resolvers";
         return Err(RequestError::new(format!("{at}.resolvers"), resolvers.len(), reason));

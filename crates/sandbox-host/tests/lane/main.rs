@@ -5,6 +5,9 @@
 mod boot;
 #[path = "../support/calls.rs"]
 mod calls;
+#[path = "../../../netstack/tests/support/card.rs"]
+#[allow(dead_code, reason = "shared with the tests of netstack")]
+mod card;
 mod client;
 mod debug;
 mod engine;

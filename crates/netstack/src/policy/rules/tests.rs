@@ -131,6 +131,16 @@ fn the_hosts_own_name_leads_to_the_host_and_nowhere_else() {
 }
 
 #[test]
+fn quic_to_a_host_that_is_allowed_as_http_is_refused_whatever_comes_before() {
+    let rules = rules(vec![Rule::new(Allow::Udp), host(Allow::Http, "api.example.com")]);
+    let verdict = |destination: &str| rules.settle(&flow(Udp, destination));
+    assert!(matches!(verdict("1.2.3.4:443"), Some(Decision::Deny { reason }) if reason == QUIC));
+    for other in ["1.2.3.4:444", "1.2.3.5:443"] {
+        assert!(matches!(verdict(other), Some(Decision::Accept(_))), "{other}");
+    }
+}
+
+#[test]
 fn only_a_block_inside_link_local_grants_it() {
     assert_eq!(verdict(to(Allow::Tcp, "0.0.0.0/0"), Tcp, "169.254.169.254:80"), "accept");
     let exact = to(Allow::Tcp, "169.254.169.254");
