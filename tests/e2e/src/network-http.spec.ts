@@ -18,7 +18,7 @@ const HOST = "10.0.2.2";
 const CREDENTIAL = "Bearer credential-that-stays-on-the-host";
 const SECRET = "secret-that-stays-on-the-host";
 
-describe("HTTP of the guest", () => {
+describe("HTTP of the guest", { timeout: 400_000 }, () => {
   const ca = authority();
   const secrets = network.secrets({
     API_TOKEN: { value: SECRET, hosts: "api.test", inQuery: true },
