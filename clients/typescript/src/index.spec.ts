@@ -22,6 +22,7 @@ test("the package exports what api.md names and nothing else", () => {
     "cow",
     "compose",
     "flatten",
+    "bytes",
     "persistent",
   ]);
 });

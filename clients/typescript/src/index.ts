@@ -2,6 +2,7 @@
 export type { Architecture, ImageFact } from "./artifact-descriptor.js";
 export type { ConsoleCallback } from "./console.js";
 export type { CopyOptions, CopyProgress, CopyResult } from "./copy-options.js";
+export type { BytesOptions } from "./disk-bytes.js";
 export { SandboxError, type SandboxErrorCode, type SandboxErrorDetails } from "./errors.js";
 export type { ClosedReason, MountProblem, StoreOperation, VmEvent, VmState } from "./events.js";
 export type { ExecOptions, ExecResult } from "./exec-options.js";

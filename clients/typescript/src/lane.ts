@@ -13,7 +13,6 @@ import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
 import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
-import type { FlattenRequest, FlattenResponse } from "./gen/lanebox/v1/image_pb.js";
 import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
 import { MountServer, type ServedMount } from "./mounts/mount-server.js";
@@ -122,17 +121,20 @@ export class Lane {
     }
   }
 
-  /** Flattens a disk, whose store may be served from here; yields how far it is. */
-  async *flatten(
-    request: FlattenRequest,
+  /**
+   * Makes a call about a disk, whose store may be served from here. Leaving the loop ends the call.
+   * The caller abandons the lane afterwards.
+   */
+  async *images<T>(
     signal: AbortSignal | undefined,
     store: ServedStore | undefined,
-  ): AsyncGenerator<FlattenResponse, void> {
+    open: (images: Connection["image"], options: { signal: AbortSignal }) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     try {
       await this.#serve({ store }, call.signal);
-      yield* this.#connection.image.flatten(request, { signal: call.signal });
+      yield* open(this.#connection.image, { signal: call.signal });
     } catch (cause) {
       throw signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
     } finally {

@@ -88,6 +88,10 @@ impl Disk {
     /// inside a tokio runtime. May be dropped at any time. After an error the target is filled in
     /// part.
     pub async fn read(&self, offset: u64, target: &mut impl ReadTarget) -> Result<(), ReadError> {
+        let length = target.remaining() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes()) {
+            return Err(ReadError::OutOfRange { offset, length });
+        }
         match &self.written {
             None => self.base.read(offset, target).await,
             Some(written) => written.overlay.read(offset, target).await,
@@ -143,6 +147,11 @@ impl Disk {
             None => self.base.next_data(range).await,
             Some(written) => written.overlay.next_data(range).await,
         }
+    }
+
+    /// Bytes of the blocks that its store has; none without a store.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.written.as_ref().map_or(0, |written| written.overlay.present_bytes())
     }
 
     fn overlay(&self) -> Result<&Overlay, WriteError> {

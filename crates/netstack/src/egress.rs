@@ -97,9 +97,7 @@ impl Egress {
         let stream = timeout(self.options.connect_timeout, dial)
             .await
             .map_err(|_| DialError::TimedOut)??;
-        stream.set_nodelay(true)?;
-        let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
-        SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
+        prepare(&stream)?;
         Ok(stream)
     }
 
@@ -133,6 +131,13 @@ impl Egress {
         socket.connect(&real.into())?;
         Ok(socket)
     }
+}
+
+/// Makes a host socket as relays need it: nothing is held back, and a peer that is gone is noticed.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
+    SockRef::from(stream).set_tcp_keepalive(&keep_alive)
 }
 
 /// What is dialled for a destination as the guest names it.

@@ -58,7 +58,9 @@ impl GuestService for Guest {
             let result =
                 configure::run(settings, clock, &machine.filesystems, &mut announcer).await;
             let (lane, answer) = match result {
-                Ok(lane) => (Some(lane), kernel_release().map(configured)),
+                Ok((lane, warning)) => {
+                    (Some(lane), kernel_release().map(|release| configured(release, warning)))
+                }
                 Err(error) => (None, Err(error)),
             };
             machine.end_configure(lane);
@@ -138,8 +140,8 @@ impl Announce for Announcer {
     }
 }
 
-fn configured(kernel_release: String) -> ConfigureResponse {
-    let configured = Configured { kernel_release };
+fn configured(kernel_release: String, warning: Option<String>) -> ConfigureResponse {
+    let configured = Configured { kernel_release, warnings: Vec::from_iter(warning) };
     ConfigureResponse { response: Some(configure_response::Response::Configured(configured)) }
 }
 

@@ -126,7 +126,7 @@ async fn steps_are_announced_in_order_and_configure_works_once() {
     let refused = vm.configure(malformed).await.unwrap_err();
     assert_eq!(code(&refused), ErrorCode::InvalidArgument);
     let steps = vm.configure(request(true)).await.unwrap();
-    let expected = "clock mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
+    let expected = "clock check-root mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
         hosts loopback limits mounts working-directory";
     assert_eq!(steps.join(" "), expected);
     let again = vm.configure(request(true)).await.unwrap_err();
@@ -158,7 +158,7 @@ async fn failed_step_is_named_with_its_errno() {
         (at("/tmp/in/here"), "mounts", "EINVAL", "/tmp/in/here"),
         (no_cwd, "working-directory", "ENOENT", "/no/such/folder"),
         (file_cwd, "working-directory", "ENOTDIR", "/etc/passwd"),
-        (no_disk, "mount-root", "ENOENT", "/dev/vdz"),
+        (no_disk, "check-root", "ENOENT", "/dev/vdz"),
         (wrong_type, "mount-root", "EINVAL", "/dev/vda"),
     ] {
         let mut vm = Vm::start(1, false).await;

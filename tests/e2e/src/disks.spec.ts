@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { rootfs, SandboxError, type Vm } from "lanebox";
 import { imageFile } from "./support/artifacts.js";
-import { BUSYBOX, boot, shell } from "./support/lane.js";
+import { BUSYBOX, boot, heard, shell } from "./support/lane.js";
 import { helpers, memoryKiB } from "./support/processes.js";
 
 const MIB = 1024 * 1024;
@@ -77,7 +77,7 @@ describe("a root in a file", () => {
   });
 
   test("keeps what was synced when the helper is killed, and recovers at the next boot", async () => {
-    await using vm = await boot({}, persistent());
+    await using vm = await boot({}, persistent({ sizeMiB: 512 }));
     // Somebody writes all the time, and some of what is written is synced.
     await shell(vm, "(while :; do head -c 3000000 /dev/urandom > /noise; done) >/dev/null 2>&1 &");
     const sums = await shell(
@@ -86,16 +86,20 @@ describe("a root in a file", () => {
     );
     process.kill(helper(), "SIGKILL");
     assert.equal((await vm.closed).reason, "helper-exited");
-    await using again = await boot({}, persistent());
+    const console = heard();
+    await using again = await boot(console, persistent());
     assert.equal(await shell(again, "sha256sum /f*"), sums);
-    assert.match(await shell(again, "dmesg"), /EXT4-fs \(vda\): recovery complete/);
+    assert.match(console.text(), /e2fsck: .*recovering journal/);
+    assert(Number(await shell(again, "stat -f -c %b /")) > 120_000, "it has its size again");
     await shell(again, "echo kept > /kept");
   });
 
   test("is unmounted by close, so that nothing is to be recovered", async () => {
-    await using vm = await boot({}, persistent());
+    const console = heard();
+    await using vm = await boot(console, persistent());
     assert.equal(await shell(vm, "cat /kept"), "kept");
     assert.doesNotMatch(await shell(vm, "dmesg"), /EXT4-fs.*recovery/);
+    assert.doesNotMatch(console.text(), /e2fsck/);
     const error = await refusal(boot({}, persistent()), "disk-in-use");
     assert(error.message.includes(path), error.message);
     assert(error.remedy);
@@ -116,6 +120,8 @@ describe("a root in a file", () => {
     const foreign = join(folder, "foreign");
     writeFileSync(foreign, "a file of somebody else's\n");
     await refusal(boot({}, persistent({ path: foreign })), "disk-invalid");
+    const smaller = await refusal(boot({}, persistent({ sizeMiB: 400 })), "invalid-argument");
+    assert.match(smaller.message, /512 MiB.*400 MiB.*cannot shrink/);
     truncateSync(path, 20_000);
     const cut = await refusal(boot({}, persistent()), "disk-invalid");
     assert.match(cut.message, /truncated/);

@@ -160,7 +160,38 @@ test("doctor, images, help and version", () => {
   assert.deepEqual(parseCommand(["--version"]), { name: "version" });
 });
 
+test("image info and flatten", () => {
+  assert.deepEqual(parseCommand(["image", "info", "debian:12"]), {
+    name: "image-info",
+    disk: { image: { name: "debian:12" }, format: undefined, persistent: undefined },
+    json: false,
+  });
+  const argv = ["image", "flatten", "--format", "raw", "--persistent", "/b", "/a.qcow2", "/c"];
+  assert.deepEqual(parseCommand([...argv, "--cluster-size", "4096", "--no-compress"]), {
+    name: "image-flatten",
+    disk: { image: { path: "/a.qcow2" }, format: "raw", persistent: "/b" },
+    dest: "/c",
+    clusterSize: 4096,
+    compress: false,
+  });
+  const file = parseCommand(["image", "info", "./a.img", "--json"]);
+  assert(file.name === "image-info" && file.disk.format === "raw" && file.json);
+  assert.deepEqual(parseCommand(["image", "--help"]), { name: "help" });
+});
+
 const wrong: [string[], RegExp][] = [
+  [["image"], /missing after image/],
+  [["image", "walk"], /'image walk'/],
+  [["image", "info"], /takes one image/],
+  [["image", "info", "a:1", "b:1"], /takes one image/],
+  [["image", "info", "debian"], /IMAGE: .*'debian'/],
+  [["image", "info", "./disk"], /format of '\.\/disk'.*--format/],
+  [["image", "info", "--format", "vmdk", "./disk"], /--format: .*'vmdk'/],
+  [["image", "info", "--format", "raw", "debian:12"], /--format: it is for files/],
+  [["image", "info", "--persistent", "", "debian:12"], /--persistent/],
+  [["image", "flatten", "debian:12"], /an image and a file to make/],
+  [["image", "flatten", "--cluster-size", "5000", "debian:12", "x"], /--cluster-size: .*5000/],
+  [["image", "flatten", "--json", "debian:12", "x"], /--json/],
   [[], /command is missing/],
   [["walk"], /unknown command 'walk'/],
   [["--colour"], /unknown option '--colour'/],

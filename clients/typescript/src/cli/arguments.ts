@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { imageName } from "../artifact-descriptor.js";
 import { SandboxError } from "../errors.js";
+import { clusterSize } from "../flatten.js";
 import { MOUNTS_MAX, mountTarget } from "../mounts/boot-mounts.js";
 import { requireDirectory } from "../mounts/mount.js";
 import { address } from "../network/address.js";
@@ -62,6 +63,32 @@ export interface CopyCommand {
   readonly to: string;
 }
 
+/** The disk that `lanebox image` is about. */
+export interface DiskArgument {
+  /** Name and version of an image that is installed, or the absolute path of a file. */
+  readonly image: { readonly name: string } | { readonly path: string };
+  /** How the file is laid out. */
+  readonly format: "qcow2" | "raw" | undefined;
+  /** The file that keeps what lies over the image. */
+  readonly persistent: string | undefined;
+}
+
+/** `lanebox image info`. */
+export interface ImageInfoCommand {
+  readonly name: "image-info";
+  readonly disk: DiskArgument;
+  readonly json: boolean;
+}
+
+/** `lanebox image flatten`. What is undefined has the library's default. */
+export interface FlattenCommand {
+  readonly name: "image-flatten";
+  readonly disk: DiskArgument;
+  readonly dest: string;
+  readonly clusterSize: number | undefined;
+  readonly compress: boolean;
+}
+
 /** What the command line asks for. */
 export type Command =
   | RunCommand
@@ -73,6 +100,8 @@ export type Command =
       readonly isolation: IsolationMinimum | undefined;
     }
   | { readonly name: "images"; readonly json: boolean }
+  | ImageInfoCommand
+  | FlattenCommand
   | { readonly name: "help" | "version" };
 
 const common = {
@@ -117,6 +146,8 @@ export function parseCommand(argv: readonly string[]): Command {
       const { values } = parse(rest, { ...common, json: { type: "boolean" } } as const);
       return values.help ? { name: "help" } : { name: "images", json: values.json ?? false };
     }
+    case "image":
+      return parseImage(rest);
     case "--version":
     case "-V":
       return { name: "version" };
@@ -125,7 +156,7 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, shell, cp, doctor or images");
+      throw new UsageError("a command is missing: run, shell, cp, doctor, images or image");
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }
@@ -170,6 +201,88 @@ function parseCopy(argv: readonly string[]): Command {
   const { image, isolation } = machine(values);
   return { name: "cp", image, isolation, from: from.slice(GUEST.length), to };
 }
+
+function parseImage([first, ...rest]: readonly string[]): Command {
+  switch (first) {
+    case "info":
+      return parseInfo(rest);
+    case "flatten":
+      return parseFlatten(rest);
+    case "help":
+    case "--help":
+    case "-h":
+      return { name: "help" };
+    case undefined:
+      throw new UsageError("a command is missing after image: info or flatten");
+    default:
+      throw new UsageError(`unknown command 'image ${first}': expected info or flatten`);
+  }
+}
+
+const diskOptions = {
+  ...common,
+  format: { type: "string" },
+  persistent: { type: "string" },
+} as const;
+
+function parseInfo(argv: readonly string[]): Command {
+  const options = { ...diskOptions, json: { type: "boolean" } } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [image, ...more] = positionals;
+  if (image === undefined || more.length > 0) {
+    throw new UsageError("image info takes one image: lanebox image info [OPTION…] IMAGE");
+  }
+  return { name: "image-info", disk: disk(image, values), json: values.json ?? false };
+}
+
+function parseFlatten(argv: readonly string[]): Command {
+  const options = {
+    ...diskOptions,
+    "cluster-size": { type: "string" },
+    "no-compress": { type: "boolean" },
+  } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [image, dest, ...more] = positionals;
+  if (image === undefined || dest === undefined || dest === "" || more.length > 0) {
+    throw new UsageError(
+      "image flatten takes an image and a file to make: lanebox image flatten [OPTION…] IMAGE DEST",
+    );
+  }
+  return {
+    name: "image-flatten",
+    disk: disk(image, values),
+    dest: resolve(dest),
+    clusterSize: checked("--cluster-size", number(values["cluster-size"]), clusterSize),
+    compress: !(values["no-compress"] ?? false),
+  };
+}
+
+/** A file is told from a name by a slash in it. */
+function disk(image: string, values: { format?: string; persistent?: string }): DiskArgument {
+  const given = checked("--format", values.format, oneOf("qcow2", "raw"));
+  if (values.persistent === "") throw new UsageError("--persistent: expected the path of a file");
+  const persistent = values.persistent === undefined ? undefined : resolve(values.persistent);
+  if (!image.includes("/")) {
+    if (given !== undefined)
+      throw new UsageError("--format: it is for files, not for named images");
+    const name = checked("IMAGE", image, imageName) as string;
+    return { image: { name }, format: undefined, persistent };
+  }
+  const format = given ?? FORMATS.find(([ending]) => image.endsWith(ending))?.[1];
+  if (format === undefined) {
+    throw new UsageError(`the format of '${image}' is not known: give --format qcow2 or raw`);
+  }
+  return { image: { path: resolve(image) }, format, persistent };
+}
+
+/** What a file's name says; its content is not asked, for a guest may have written it. */
+const FORMATS = [
+  [".qcow2", "qcow2"],
+  [".raw", "raw"],
+  [".img", "raw"],
+] as const;
 
 /** What `run` and `shell` both say of the VM and its environment. */
 function machine(values: {

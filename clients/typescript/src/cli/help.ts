@@ -7,6 +7,8 @@ export const HELP = `usage:
   lanebox cp [OPTION…] guest:/PATH PATH          copy a file or tree of an image to this machine
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
   lanebox images [--json]                        list the images that are installed
+  lanebox image info [OPTION…] IMAGE             tell what an image is and how large
+  lanebox image flatten [OPTION…] IMAGE DEST     write it, with what lies over it, as one QCOW2 file
   lanebox --help | --version
 
 options of run and shell (cp: --image and --isolation):
@@ -27,6 +29,13 @@ options of run and shell (cp: --image and --isolation):
   --timeout S        end the command after S seconds with exit status 124 (run only)
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)
+
+options of image (IMAGE is a name and version, or a file, told by a slash in it):
+  --format FORMAT    how the file is laid out: qcow2 or raw   (default: by its ending)
+  --persistent FILE  also what a persistent root keeps in FILE; no VM may use it meanwhile
+  --json             info for programs: what rootfs.image() takes, and the sizes (info only)
+  --cluster-size N   bytes of a cluster, 4096 to 2097152      (default: 65536; flatten only)
+  --no-compress      clusters as they are                     (flatten only)
 
 run passes stdin, stdout, stderr and the exit status through. Its own exit statuses:
   2 wrong arguments; 125 the VM failed; 126 the command cannot be executed; 127 it does not exist;

@@ -72,6 +72,7 @@ const badRules: [unknown, RegExp][] = [
   [{ allow: "tcp", ports: [] }, /rules\[0\]\.ports: expected 1 to 256/],
   [{ allow: "tcp", ports: "80" }, /rules\[0\]\.ports: .*'80'/],
   [{ allow: "tcp", ports: [1, 65536] }, /rules\[0\]\.ports\[1\]: .*65536/],
+  [{ allow: "http", headers: { a: "b" } }, /rules\[0\]\.headers: they may be credentials/],
   [{ allow: "tcp", headers: { a: "b" } }, /rules\[0\]\.headers: it is for allow: "http"/],
   [{ allow: "tcp", resolvers: ["1.1.1.1"] }, /rules\[0\]\.resolvers: it is for allow: "dns"/],
   [{ allow: "tcp", allowPrivate: true }, /rules\[0\]\.allowPrivate/],
@@ -98,7 +99,7 @@ test("there are limits to rules and their headers", () => {
   const parts = [network.rules(many(1000)), network.rules(many(25))];
   assert.throws(() => networkOption(parts, "options.network"), /options\.network: 1025 rules/);
   const headers = { a: "x".repeat(65 * 1024) };
-  assert.throws(() => network.rules([{ allow: "http", headers }]), /headers: more than 64 fields/);
+  assert.throws(() => network.rules([{ allow: "http", host: "a.example", headers }]), /headers: more than 64 fields/);
   assert.throws(() => network.rules({} as never), /rules: expected an array/);
 });
 

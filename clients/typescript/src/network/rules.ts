@@ -44,7 +44,7 @@ export interface NetworkRule {
   readonly ports?: Ports | undefined;
   /**
    * `"http"`: header fields that take the place of those of the same names in every request; 64 at most,
-   * 64 KiB together. They go upstream and never become visible in the guest.
+   * 64 KiB together. They go upstream and never become visible in the guest. Needs `host` or `to`.
    */
   readonly headers?: HeadersInit | undefined;
   /** The trusted name may lead to an address that is not public. Default: false. */
@@ -117,6 +117,9 @@ function checkRule(given: unknown, path: string): CheckedRule {
     throw senseless("resolvers", 'it is for allow: "dns"');
   }
   if (fields.length > 0 && allow !== "http") throw senseless("headers", 'it is for allow: "http"');
+  if (fields.length > 0 && host === undefined && to === undefined) {
+    throw senseless("headers", "they may be credentials: the rule must say for whom, by `host` or `to`");
+  }
   if (allowPrivate && (host === undefined || allow === "dns")) {
     throw senseless("allowPrivate", "it is about where a `host` other than of a question leads");
   }

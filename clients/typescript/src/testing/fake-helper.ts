@@ -8,6 +8,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorCode, ErrorDetailSchema } from "../gen/lanebox/v1/error_pb.js";
 import { FilesystemService } from "../gen/lanebox/v1/filesystem_pb.js";
+import { ImageService } from "../gen/lanebox/v1/image_pb.js";
 import { MountEventSchema, MountProblem } from "../gen/lanebox/v1/mount_pb.js";
 import { type NetworkEvent, NetworkService } from "../gen/lanebox/v1/network_pb.js";
 import { ProcessService } from "../gen/lanebox/v1/process_pb.js";
@@ -24,6 +25,7 @@ import {
   WatchResponseSchema,
 } from "../gen/lanebox/v1/sandbox_pb.js";
 import { fakeCommands } from "./fake-commands.js";
+import { fakeImages } from "./fake-images.js";
 import { fakeMounts } from "./fake-mounts.js";
 import { fakeNetwork } from "./fake-network.js";
 
@@ -37,6 +39,8 @@ export interface Scenario {
   readonly mounts?: "ok" | "hang" | "refuse";
   /** What happens when a policy is attached or set, or a port published. */
   readonly network?: "ok" | "hang" | "refuse" | "break";
+  /** What happens when a disk is opened without a VM. */
+  readonly images?: "ok" | "hang" | "refuse";
   readonly shutdown?: "ok" | "hang" | "die";
   /** Stays when fd 3 ends, as a helper that hangs would. */
   readonly immortal?: boolean;
@@ -74,6 +78,7 @@ export function serve(scenario: Scenario): void {
       routes: (router) => {
         sandboxRoutes(router, fake, watch);
         router.service(ProcessService, fakeCommands(fake));
+        router.service(ImageService, fakeImages(fake));
         router.service(FilesystemService, fakeMounts(fake));
         router.service(NetworkService, fakeNetwork(fake));
       },

@@ -145,6 +145,11 @@ impl Overlay {
         self.size
     }
 
+    /// Bytes of the blocks that are in the store.
+    pub(crate) fn present_bytes(&self) -> u64 {
+        self.state().present.count() * self.block
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing is done under the lock that could panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

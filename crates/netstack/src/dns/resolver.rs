@@ -85,6 +85,23 @@ impl Dns {
             Err(Refusal::Silence) => return None,
         };
         let (message, outcome) = self.find(flow, &query).await;
+        Some(self.finish(flow, &query, message, outcome, over))
+    }
+
+    /// REFUSED to a query that is not asked.
+    pub(super) fn refuse(&self, flow: &Flow, query: &Query, reason: &str, over: Over) -> Bytes {
+        let outcome = Outcome::Refused { reason: reason.to_owned() };
+        self.finish(flow, query, query.reply(ResponseCode::Refused), outcome, over)
+    }
+
+    fn finish(
+        &self,
+        flow: &Flow,
+        query: &Query,
+        message: Message,
+        outcome: Outcome,
+        over: Over,
+    ) -> Bytes {
         let question = query.question();
         self.options.observer.tell(Event {
             flow: flow.id,
@@ -93,7 +110,7 @@ impl Dns {
             outcome,
         });
         let most = if over == Over::Udp { query.payload() } else { u16::MAX.into() };
-        Some(query.fit(message, most))
+        query.fit(message, most)
     }
 
     async fn find(&self, flow: &Flow, query: &Query) -> (Message, Outcome) {
@@ -150,9 +167,9 @@ impl Resolver for Dns {
     }
 
     async fn serve(&self, flow: Flow, stream: GuestStream) {
-        if let Err(error) = stream::serve(self, &flow, stream).await {
-            tracing::debug!(%error, flow = flow.id.0, "a connection to the resolver ended early");
-        }
+        let flow = &flow;
+        let resolve = |query: Bytes| async move { self.resolve(flow, &query, Over::Tcp).await };
+        stream::serve(flow, stream, resolve).await;
     }
 }
 

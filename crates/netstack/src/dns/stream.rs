@@ -9,7 +9,6 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use super::resolver::{Dns, Over};
 use crate::flow::Flow;
 
 /// Queries of one connection that are worked on at once; the rest waits in the guest's socket.
@@ -19,10 +18,21 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long the guest may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(30);
 
-/// Serves one connection to its end.
-pub(super) async fn serve<S>(dns: &Dns, flow: &Flow, stream: S) -> io::Result<()>
+/// Serves one connection to its end. `resolve` answers a message.
+pub(super) async fn serve<S, F>(flow: &Flow, stream: S, resolve: impl Fn(Bytes) -> F)
 where
     S: AsyncRead + AsyncWrite + Send,
+    F: Future<Output = Option<Bytes>>,
+{
+    if let Err(error) = answer_all(stream, resolve).await {
+        tracing::debug!(%error, flow = flow.id.0, "A connection to the resolver ended early");
+    }
+}
+
+async fn answer_all<S, F>(stream: S, resolve: impl Fn(Bytes) -> F) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send,
+    F: Future<Output = Option<Bytes>>,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut read = BytesMut::new();
@@ -32,7 +42,7 @@ where
         while pending.len() < AT_ONCE
             && let Some(query) = take_query(&mut read)
         {
-            pending.push(async move { dns.resolve(flow, &query, Over::Tcp).await });
+            pending.push(resolve(query));
         }
         if pending.is_empty() && !open {
             return writer.shutdown().await;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::resolver::Over;
 use super::*;
-use crate::flow::{Flow, FlowId, Transport};
+use crate::flow::{Flow, FlowId, Origin, Transport};
 use crate::names::{HostName, Names};
 use crate::service::Resolver;
 use crate::stream::GuestStream;
@@ -101,7 +101,7 @@ fn ask(id: u16, text: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
 fn flow() -> Flow {
     let source = "10.0.2.15:4000".parse().unwrap();
     let destination = "10.0.2.1:53".parse().unwrap();
-    Flow { id: FlowId(1), transport: Transport::Udp, source, destination }
+    Flow { id: FlowId(1), transport: Transport::Udp, source, destination, origin: Origin::Guest }
 }
 
 fn dns(servers: &[SocketAddr], options: Options) -> (Arc<Dns>, Arc<Names>) {
@@ -390,4 +390,57 @@ async fn what_is_no_proper_query_is_told_so_or_ignored() {
     assert_eq!(code(&[&good[..], &[0; 5_000]].concat()).await, ResponseCode::FormErr);
     assert_eq!(code(&ask(1, "x.example.", RecordType::AXFR, None)).await, ResponseCode::Refused);
     assert_eq!(server.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn each_question_goes_to_the_servers_of_the_first_rule_that_has_its_name() {
+    let answering = |last: u8| {
+        fake(move |query, _| {
+            let owner = query.queries[0].name.to_ascii();
+            bytes(&reply(query, vec![a(&owner, 60, [192, 0, 2, last])]))
+        })
+    };
+    let (inner, outer) = (answering(1).await, answering(2).await);
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&refused);
+    let observer = Observer::new(move |event| {
+        if let Outcome::Refused { .. } = event.outcome {
+            log.lock().unwrap().push(event.name);
+        }
+    });
+    let (first, _) = dns(&[inner.address], Options { observer, ..Options::default() });
+    let (second, _) = dns(&[outer.address], Options::default());
+    let rules = DnsRules::new()
+        .rule(Some("*.corp.example".parse().unwrap()), first)
+        .rule(Some("www.example".parse().unwrap()), second.clone());
+    // Whichever rule let the flow in.
+    let resolver = crate::policy::DnsService::resolver(&rules, 1);
+    let found = async |resolver: &dyn Resolver, text: &str| {
+        let query = ask(1, text, RecordType::A, None);
+        let message = resolver.answer(&flow(), query.into()).await.unwrap();
+        let message = Message::from_vec(&message).unwrap();
+        (message.metadata.response_code, message.answers.first().map(|record| record.data.clone()))
+    };
+    let at = |last| (ResponseCode::NoError, Some(RData::A(A([192, 0, 2, last].into()))));
+    assert_eq!(found(&*resolver, "A.Corp.example.").await, at(1));
+    assert_eq!(found(&*resolver, "www.EXAMPLE.").await, at(2));
+    assert_eq!(found(&*resolver, "corp.example.").await, (ResponseCode::Refused, None));
+    assert_eq!(*refused.lock().unwrap(), ["corp.example."]);
+    let otherwise = rules.clone().otherwise(Some(Arc::new(Last(Ok(second.clone())))));
+    assert_eq!(found(&otherwise, "corp.example.").await, at(2));
+    let refusing = rules.clone().otherwise(Some(Arc::new(Last(Err("no".to_owned())))));
+    assert_eq!(found(&refusing, "corp.example.").await, (ResponseCode::Refused, None));
+    let all = rules.rule(None, second);
+    assert_eq!(found(&all, "corp.example.").await, at(2));
+}
+
+/// The last resort of rules.
+#[derive(Debug)]
+struct Last(Result<Arc<Dns>, String>);
+
+#[async_trait]
+impl Otherwise for Last {
+    async fn resolver(&self, _: &Flow) -> Result<Arc<Dns>, String> {
+        self.0.clone()
+    }
 }

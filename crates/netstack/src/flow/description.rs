@@ -32,7 +32,17 @@ impl fmt::Display for Transport {
     }
 }
 
-/// One flow that the guest has begun.
+/// Who has begun a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The guest: the policy is asked.
+    #[default]
+    Guest,
+    /// The host, which connects to a port of the guest: nobody is asked.
+    Host,
+}
+
+/// One flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Its number.
@@ -41,8 +51,11 @@ pub struct Flow {
     pub transport: Transport,
     /// The guest's end.
     pub source: SocketAddr,
-    /// Where the guest wants to go. Never IPv4-mapped.
+    /// Where the guest wants to go, never IPv4-mapped; or whom it sees at the other end of what the
+    /// host has begun.
     pub destination: SocketAddr,
+    /// Who has begun it.
+    pub origin: Origin,
 }
 
 impl Flow {
@@ -50,6 +63,12 @@ impl Flow {
     #[must_use]
     pub fn destination_class(&self) -> AddressClass {
         AddressClass::of(self.destination.ip())
+    }
+
+    /// Whether it may be HTTP/3: UDP to port 443.
+    #[must_use]
+    pub fn is_quic(&self) -> bool {
+        self.transport == Transport::Udp && self.destination.port() == 443
     }
 
     /// Whether it goes to the address that stands for the host's loopback.

@@ -6,6 +6,6 @@ mod table;
 mod tests;
 mod timers;
 
-pub use description::{Flow, FlowId, Transport};
+pub use description::{Flow, FlowId, Origin, Transport};
 pub(crate) use table::{Key, Table};
 pub(crate) use timers::Timers;

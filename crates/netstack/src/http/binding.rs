@@ -52,6 +52,9 @@ impl Binding {
         match target {
             Target::Address => Self { destination, names: None, allow_private: true },
             Target::Nothing => Self { destination, names: Some(Vec::new()), allow_private: false },
+            Target::Names { names, allow_private } => {
+                Self { destination, names: Some(names.clone()), allow_private: *allow_private }
+            }
             Target::Named { host, allow_private } => {
                 let mut names = names.names_of(destination.ip());
                 names.retain(|name| host.matches(name));
@@ -173,6 +176,28 @@ mod tests {
         assert!(binding.request("a.example.com", Some(&server)).is_ok());
         let (refusal, _) = binding.request("b.example.com", Some(&server)).unwrap_err();
         assert_eq!(refusal, Refusal::Name);
+    }
+
+    #[test]
+    fn a_connection_for_certain_names_is_for_no_other() {
+        let destination: SocketAddr = "1.1.1.1:443".parse().unwrap();
+        let names = Names::new();
+        let [a, b, c] =
+            ["a.example", "b.example", "c.example"].map(|n| HostName::parse(n).unwrap());
+        for name in [&a, &b, &c] {
+            names.pin(name, destination.ip(), Duration::ZERO);
+        }
+        let target = Target::Names { names: vec![a, b], allow_private: false };
+        let binding = Binding::new(&names, &target, destination);
+        assert!(binding.request("A.example.", None).is_ok());
+        assert!(binding.request("b.example:443", None).is_ok());
+        for host in ["c.example", "1.1.1.1", "x.a.example"] {
+            assert_eq!(binding.request(host, None).unwrap_err().0, Refusal::Name, "{host}");
+        }
+        let inside = Binding::new(&names, &target, "10.0.0.1:443".parse().unwrap());
+        assert_eq!(inside.request("a.example", None).unwrap_err().0, Refusal::Private);
+        let nothing = Target::Names { names: Vec::new(), allow_private: true };
+        assert!(Binding::new(&names, &nothing, destination).request("a.example", None).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::Observer;
 use super::secrets::Secrets;
-use crate::names::Names;
+use crate::names::{HostName, Names};
 use crate::policy::HostPattern;
 use crate::tls::{Authority, Trust};
 
@@ -33,6 +33,14 @@ pub enum Target {
     Named {
         /// Which names.
         host: HostPattern,
+        /// Whether they may lead to private, loopback and link-local addresses.
+        allow_private: bool,
+    },
+    /// For exactly these, which accepted DNS answers gave for the dialled address when the flow was
+    /// decided about. None: for nothing.
+    Names {
+        /// The names.
+        names: Vec<HostName>,
         /// Whether they may lead to private, loopback and link-local addresses.
         allow_private: bool,
     },

@@ -21,6 +21,9 @@ use crate::service::{Interceptor, Resolver};
 #[cfg(test)]
 mod tests;
 
+/// Why QUIC is refused.
+pub const QUIC: &str = "QUIC to a host that is allowed as HTTP: use TCP";
+
 /// What a rule allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Allow {
@@ -92,8 +95,8 @@ impl Rule {
 /// What is behind the rules that need more than a relay.
 #[derive(Clone, Default)]
 pub struct Services {
-    /// Answers the flows that [`Allow::Dns`] allows.
-    pub resolver: Option<Arc<dyn Resolver>>,
+    /// Makes resolvers for [`Allow::Dns`].
+    pub dns: Option<Arc<dyn DnsService>>,
     /// Knows which names led to which addresses.
     pub names: Option<Arc<dyn TrustedNames>>,
     /// Makes interceptors for [`Allow::Http`].
@@ -103,7 +106,7 @@ pub struct Services {
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Services")
-            .field("resolver", &self.resolver.is_some())
+            .field("dns", &self.dns.is_some())
             .field("names", &self.names.is_some())
             .field("http", &self.http.is_some())
             .finish()
@@ -114,6 +117,19 @@ impl fmt::Debug for Services {
 pub trait TrustedNames: Send + Sync + 'static {
     /// The names of an address: lower case, without the last dot.
     fn names_of(&self, address: IpAddr) -> Vec<String>;
+}
+
+/// Makes resolvers.
+pub trait DnsService: Send + Sync + 'static {
+    /// The resolver for a flow to the gateway's resolver that rule number `rule` allows.
+    fn resolver(&self, rule: usize) -> Arc<dyn Resolver>;
+}
+
+/// One for all rules.
+impl<R: Resolver> DnsService for Arc<R> {
+    fn resolver(&self, _rule: usize) -> Arc<dyn Resolver> {
+        self.clone()
+    }
 }
 
 /// Makes interceptors for HTTP.
@@ -145,7 +161,24 @@ impl Rules {
     /// The verdict of the rules alone; `None` when no rule allows the flow.
     #[must_use]
     pub fn settle(&self, flow: &Flow) -> Option<Decision> {
+        if self.is_quic_to_http(flow) {
+            return Some(Decision::deny(QUIC));
+        }
         self.rules.iter().enumerate().find_map(|(index, rule)| self.apply(index, rule, flow))
+    }
+
+    /// HTTP over QUIC would pass interception by. Clients fall back to TCP when it is refused.
+    fn is_quic_to_http(&self, flow: &Flow) -> bool {
+        let Some(names) = &self.services.names else { return false };
+        let (address, port) = (flow.destination.ip(), flow.destination.port());
+        let intercepts = |rule: &Rule| {
+            rule.allow == Allow::Http
+                && rule.host.is_some()
+                && rule.port_fits(port)
+                && rule.block(address).is_some()
+                && rule.name(address, names.as_ref()).is_some()
+        };
+        flow.is_quic() && self.rules.iter().any(intercepts)
     }
 
     fn apply(&self, index: usize, rule: &Rule, flow: &Flow) -> Option<Decision> {
@@ -163,9 +196,9 @@ impl Rules {
         let address = flow.destination.ip();
         let block = rule.block(address)?;
         if rule.allow == Allow::Dns {
-            return match (block, &self.services.resolver) {
+            return match (block, &self.services.dns) {
                 (Some(_), _) => Some(Decision::Accept(granted(block))),
-                (None, Some(resolver)) => Some(Decision::Resolve(resolver.clone())),
+                (None, Some(dns)) => Some(Decision::Resolve(dns.resolver(index))),
                 (None, None) => Some(Decision::deny("there is no resolver")),
             };
         }
@@ -221,6 +254,10 @@ impl HostPattern {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if !self.below {
             return name == self.name;
+        }
+        // An escaped byte may be a dot that divides no labels.
+        if name.contains('\\') {
+            return false;
         }
         name.strip_suffix(&self.name)
             .and_then(|rest| rest.strip_suffix('.'))

@@ -19,6 +19,8 @@ pub struct Config {
     pub policy_deadline: Duration,
     /// How to dial.
     pub egress: EgressOptions,
+    /// How long the guest may take to answer a connection to one of its ports.
+    pub guest_connect_timeout: Duration,
 }
 
 /// Limits of one stack. What is above them is refused, counted and told.
@@ -34,11 +36,13 @@ pub struct Limits {
     pub undecided: usize,
     /// Queries that the resolver is given at once.
     pub queries: usize,
+    /// TCP connections to ports of the guest, which count as TCP connections too.
+    pub inbound: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tcp: 2048, udp: 1024, icmp: 64, undecided: 512, queries: 256 }
+        Self { tcp: 2048, udp: 1024, icmp: 64, undecided: 512, queries: 256, inbound: 1024 }
     }
 }
 
@@ -50,6 +54,7 @@ impl Default for Config {
             limits: Limits::default(),
             policy_deadline: Duration::from_secs(30),
             egress: EgressOptions::default(),
+            guest_connect_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -68,6 +73,9 @@ impl Config {
         }
         if self.egress.connect_timeout.is_zero() {
             return option("egress.connect_timeout", "is zero".to_owned());
+        }
+        if self.guest_connect_timeout.is_zero() {
+            return option("guest_connect_timeout", "is zero".to_owned());
         }
         if self.egress.half_open == 0 {
             return option("egress.half_open", "is zero".to_owned());

@@ -20,8 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::config::Config;
 use super::counters::Counters;
+use super::inbound::{Attempt, Inbound};
 use crate::event::{Dropped, Event, FlowEnd, Observer};
-use crate::flow::{Flow, FlowId, Table, Timers, Transport};
+use crate::flow::{Flow, FlowId, Origin, Table, Timers, Transport};
 use crate::gateway::{Gateway, Handled};
 use crate::policy::Question;
 use crate::service::Resolver;
@@ -53,6 +54,8 @@ pub(super) enum State {
     /// Datagrams whose verdict is awaited.
     Parked(Parked),
     Connection(Box<Connection>),
+    /// A connection to a port of the guest that has not answered yet.
+    Dialling(Box<Attempt>),
     Relay(Relay),
     /// Queries for the resolver; the bytes that went there and came back, and when it ends.
     Queries {
@@ -82,7 +85,7 @@ pub(crate) struct Core {
     pub(super) config: Config,
     pub(super) epoll: Epoll,
     offload: bool,
-    guest: Option<EthernetAddress>,
+    pub(super) guest: Option<EthernetAddress>,
     pub(super) table: Table<Entry>,
     pub(super) tombstones: Tombstones,
     pub(super) timers: Timers,
@@ -98,6 +101,8 @@ pub(crate) struct Core {
     pub(super) undecided: usize,
     /// Queries that the resolver has.
     pub(super) queries: usize,
+    /// Flows that the host has begun.
+    pub(super) inbound: Inbound,
     scratch: Box<[u8]>,
 }
 
@@ -121,6 +126,7 @@ impl Core {
             seeds: RandomState::new(),
             undecided: 0,
             queries: 0,
+            inbound: Inbound::default(),
             scratch: vec![0; SCRATCH].into(),
             config: parts.config,
         }
@@ -199,6 +205,9 @@ impl Core {
         let link = self.link();
         let Some(entry) = self.table.get_mut(id) else { return };
         entry.marked = false;
+        if let State::Dialling(_) = entry.state {
+            return self.serve_dialling(id, now);
+        }
         let (served, tombstone) = match &mut entry.state {
             State::Connection(connection) => match connection.serve(&mut self.outbox, now) {
                 Served::Waits(at) => (Ok(at), None),
@@ -227,7 +236,7 @@ impl Core {
                 (Ok(Some(*until)), None)
             }
             State::Queries { .. } | State::Refused { .. } => (Err(Some(FlowEnd::Expired)), None),
-            State::Syn(_) | State::Parked(_) => (Ok(None), None),
+            State::Syn(_) | State::Parked(_) | State::Dialling(_) => (Ok(None), None),
         };
         match served {
             Ok(at) => self.timers.set(id, at),
@@ -259,6 +268,9 @@ impl Core {
     pub(super) fn close(&mut self, id: FlowId, end: FlowEnd) -> Option<crate::flow::Key> {
         self.timers.set(id, None);
         let (key, entry) = self.table.remove(id)?;
+        if entry.flow.origin == Origin::Host {
+            self.inbound.count -= 1;
+        }
         let bytes = match &entry.state {
             State::Connection(connection) => Some((connection.sent, connection.received)),
             State::Relay(relay) => Some((relay.sent, relay.received)),
@@ -267,7 +279,7 @@ impl Core {
                 self.undecided -= 1;
                 None
             }
-            State::Refused { .. } => None,
+            State::Refused { .. } | State::Dialling(_) => None,
         };
         if let Some((sent, received)) = bytes {
             self.counters.sent.fetch_add(sent, Ordering::Relaxed);
@@ -280,9 +292,10 @@ impl Core {
     /// Ends every flow: those that are open are reset.
     pub(crate) fn shut_down(&mut self) {
         for id in self.table.ids() {
-            let entry = self.table.get_mut(id);
-            if let Some(Entry { state: State::Connection(connection), .. }) = entry {
-                connection.upstream().reset();
+            match self.table.get_mut(id).map(|entry| &entry.state) {
+                Some(State::Connection(connection)) => connection.upstream().reset(),
+                Some(State::Dialling(attempt)) => attempt.connection.upstream().reset(),
+                _ => {}
             }
             self.close(id, FlowEnd::Shutdown);
         }

@@ -9,7 +9,7 @@ use super::core::{Core, State};
 use crate::address::canonical;
 use crate::egress;
 use crate::event::{DenyReason, Dropped, Event, FlowEnd};
-use crate::flow::{Flow, FlowId, Key, Transport};
+use crate::flow::{Flow, FlowId, Key, Origin, Transport};
 use crate::icmp;
 use crate::link::{self, RESOLVER_PORT};
 use crate::policy::{Grants, Question};
@@ -94,6 +94,10 @@ impl Core {
                 connection.take(packet.bytes, segment, &mut self.outbox, now);
                 self.mark(id);
             }
+            State::Dialling(attempt) => {
+                attempt.connection.take(packet.bytes, segment, &mut self.outbox, now);
+                self.mark(id);
+            }
             State::Syn(_) if segment.rst => {
                 self.close(id, FlowEnd::GuestReset);
                 // The broker lives as long as there are questions.
@@ -113,7 +117,7 @@ impl Core {
         }
         let source = SocketAddr::new(packet.source, key.source);
         let (transport, destination) = (key.transport, key.destination);
-        let flow = |id| Flow { id, transport, source, destination };
+        let flow = |id| Flow { id, transport, source, destination, origin: Origin::Guest };
         let Ok(id) = self.table.insert(key, |id| Self::entry(flow(id), state)) else {
             self.dropped(Dropped::FlowLimit);
             return None;
@@ -185,7 +189,7 @@ impl Core {
                 self.mark(id);
             }
             State::Refused { .. } => self.refuse(packet, Refusal::Prohibited),
-            State::Syn(_) | State::Connection(_) => {}
+            State::Syn(_) | State::Connection(_) | State::Dialling(_) => {}
         }
     }
 

@@ -9,7 +9,9 @@
 mod config;
 mod core;
 mod counters;
+mod inbound;
 mod ingress;
+mod ports;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -23,11 +25,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{Config, Limits};
 pub use counters::Stats;
+pub use ports::{ConnectGuestError, GuestPorts, Published};
 
 use self::core::{Core, Parts};
 use crate::device::Device;
@@ -44,6 +47,9 @@ pub struct Stack {
     policy: CurrentPolicy,
     counters: Arc<Counters>,
     ended: oneshot::Receiver<Result<(), Error>>,
+    /// What the data path said at its end, while the broker ends.
+    outcome: Option<Result<(), Error>>,
+    ports: GuestPorts,
     broker: Option<JoinHandle<()>>,
 }
 
@@ -92,7 +98,9 @@ impl Stack {
             config,
         };
         let (end, ended) = oneshot::channel();
+        let (life, lives) = watch::channel(());
         let run = move || {
+            let _life = life;
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 Runner::new(Core::new(parts), device, received, bell)?.run()
             }));
@@ -106,12 +114,19 @@ impl Stack {
         let answers = mailbox.clone();
         let broker = Broker::new(options, move |answer| answers.send(Command::Answer(answer)));
         let broker = Some(runtime.spawn(broker.run(asked)));
-        Ok(Self { mailbox, policy, counters, ended, broker })
+        let ports = GuestPorts::new(mailbox.clone(), runtime.clone(), lives);
+        Ok(Self { mailbox, policy, counters, ended, outcome: None, ports, broker })
     }
 
     /// Puts another policy in force. Flows that have their verdict keep it.
     pub fn set_policy(&self, policy: Arc<dyn Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// The way to ports of the guest.
+    #[must_use]
+    pub fn guest_ports(&self) -> GuestPorts {
+        self.ports.clone()
     }
 
     /// A look at the counters.
@@ -120,17 +135,21 @@ impl Stack {
         self.counters.look()
     }
 
-    /// Waits until the network has ended: because its device has, or by a failure.
+    /// Waits until the network has ended: because its device has, or by a failure. Can be dropped
+    /// and called again until it has told.
     ///
     /// # Errors
     /// The failure. Called again after, [`Error::Panicked`].
     pub async fn ended(&mut self) -> Result<(), Error> {
-        let result = (&mut self.ended).await.unwrap_or(Err(Error::Panicked));
-        if let Some(broker) = self.broker.take() {
+        if self.outcome.is_none() && self.broker.is_some() {
+            self.outcome = Some((&mut self.ended).await.unwrap_or(Err(Error::Panicked)));
+        }
+        if let Some(broker) = &mut self.broker {
             // It ends because the data path has.
             let _ = broker.await;
         }
-        result
+        self.broker = None;
+        self.outcome.take().unwrap_or(Err(Error::Panicked))
     }
 
     /// Ends the network: flows are reset, tasks ended.

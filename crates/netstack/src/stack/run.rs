@@ -10,6 +10,7 @@ use nix::sys::eventfd::EventFd;
 use smoltcp::time::Instant;
 
 use super::core::Core;
+use super::inbound::Dial;
 use crate::device::{Device, Read};
 use crate::error::Error;
 use crate::flow::FlowId;
@@ -25,6 +26,7 @@ const EVENTS: usize = 256;
 /// What the data path is told from outside.
 pub(crate) enum Command {
     Answer(Answer),
+    Dial(Dial),
     ShutDown,
 }
 
@@ -137,6 +139,7 @@ impl Runner {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Answer(answer) => self.core.answer(answer, now),
+                Command::Dial(dial) => self.core.dial(dial, now),
                 Command::ShutDown => return true,
             }
         }

@@ -11,7 +11,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
 use super::phy::{Last, Phy};
 use super::upstream::Upstream;
 use crate::event::FlowEnd;
-use crate::flow::Flow;
+use crate::flow::{Flow, Origin};
 use crate::sys::{Buffers, LeasedSocket};
 use crate::wire::{Outbox, Segment};
 
@@ -21,6 +21,15 @@ pub(crate) struct Link {
     pub(crate) mac: EthernetAddress,
     pub(crate) mtu: u16,
     pub(crate) offload: bool,
+}
+
+/// What the guest says to a connection that the host begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialled {
+    /// It is made.
+    Open,
+    /// It has been reset.
+    Refused,
 }
 
 /// A connection with the guest, and with its upstream.
@@ -60,7 +69,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection whose upstream is there, and whose SYN comes next.
+    /// A connection whose upstream is there. Either the guest's SYN comes next, or we send ours.
     pub(crate) fn new(
         flow: &Flow,
         upstream: Upstream,
@@ -71,8 +80,6 @@ impl Connection {
         let mut socket = buffers.socket()?;
         socket.get().set_nagle_enabled(false);
         socket.get().set_ack_delay(None);
-        // The port is not 0, and the socket is new.
-        socket.get().listen(IpEndpoint::from(flow.destination)).map_err(io::Error::other)?;
         let (mut unused, mut last) = (Outbox::default(), Last::default());
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
@@ -100,6 +107,15 @@ impl Connection {
             SocketAddr::V6(guest) => routes.add_default_ipv6_route(*guest.ip()),
         };
         added.map_err(io::Error::other)?;
+        // The ports are not 0, and the socket is new.
+        let (local, remote) = (IpEndpoint::from(flow.destination), IpEndpoint::from(flow.source));
+        let socket_of = socket.get();
+        match flow.origin {
+            Origin::Guest => socket_of.listen(local).map_err(io::Error::other)?,
+            Origin::Host => {
+                socket_of.connect(iface.context(), remote, local).map_err(io::Error::other)?;
+            }
+        }
         Ok(Box::new(Self {
             iface,
             socket,
@@ -165,5 +181,19 @@ impl Connection {
 
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// Leaves the guest to itself.
+    pub(crate) fn into_upstream(self) -> Upstream {
+        self.upstream
+    }
+
+    /// What has come of our SYN. `None`: nothing yet.
+    pub(crate) fn dialled(&mut self) -> Option<Dialled> {
+        if self.guest_reset {
+            return Some(Dialled::Refused);
+        }
+        let waits = matches!(self.socket().state(), tcp::State::SynSent | tcp::State::SynReceived);
+        (!waits).then_some(Dialled::Open)
     }
 }

@@ -5,6 +5,9 @@
 //!            │              │ refused         │ guest RST: upstream is reset too
 //!            ▼ denied       ▼                 ▼ upstream RST: the guest is reset
 //!           RST        RST, ICMP error
+//!
+//! a client of the host ──► our SYN ──► SYN-ACK ──► Connection
+//!                                  └─► RST, silence: the client is reset
 //! ```
 //!
 //! smoltcp looks at every socket of a set for each packet, hence one set a connection: a packet finds
@@ -16,7 +19,7 @@ mod relay;
 mod tombstone;
 mod upstream;
 
-pub(crate) use connection::{Connection, Link};
+pub(crate) use connection::{Connection, Dialled, Link};
 pub(crate) use relay::Served;
 pub(crate) use tombstone::Tombstones;
 pub(crate) use upstream::Upstream;

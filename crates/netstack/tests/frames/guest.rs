@@ -1,13 +1,11 @@
 //! A guest made of smoltcp, with a frame socket as its card.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use netstack::{GATEWAY_V4, GUEST_V4};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
@@ -18,63 +16,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::card::{Card, MTU};
+
 /// Long enough for any machine; never reached by a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest packet of the guest's link.
-pub(crate) const MTU: u16 = 1500;
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 9]);
 /// How often everything is looked at.
 const TICK: Duration = Duration::from_millis(1);
 const FIRST_PORT: u16 = 49_152;
 
-/// Frames that came and frames that are to go.
-#[derive(Default)]
-struct Card {
-    received: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut frame = vec![0; length];
-        let result = write(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Card {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Rx, Tx<'_>)> {
-        let frame = self.received.pop_front()?;
-        Some((Rx(frame), Tx(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = usize::from(MTU) + 14;
-        capabilities
-    }
-}
-
 enum Command {
     Connect(SocketAddr, oneshot::Sender<io::Result<UnixStream>>),
+    Listen(u16, oneshot::Sender<io::Result<UnixStream>>),
     Ask(SocketAddr, Vec<u8>, oneshot::Sender<Vec<u8>>),
 }
 
@@ -84,16 +37,33 @@ pub(crate) struct Guest(UnboundedSender<Command>);
 impl Guest {
     /// Starts it on its end of the frame socket.
     pub(crate) fn start(frames: UnixStream) -> Self {
+        Self::start_as(frames, MAC)
+    }
+
+    /// The same with a card that has this address.
+    pub(crate) fn start_as(frames: UnixStream, mac: EthernetAddress) -> Self {
         let (sender, commands) = unbounded_channel();
-        tokio::spawn(Life::new(frames).live(commands));
+        tokio::spawn(Life::new(frames, mac).live(commands));
         Self(sender)
     }
 
-    /// Connects. What is returned is the guest's program's end of the connection.
+    /// Takes one connection at a port. What is returned is the guest's program's end of it.
+    #[allow(dead_code, reason = "not every test has a guest that listens")]
+    pub(crate) async fn listen(&self, port: u16) -> io::Result<UnixStream> {
+        let (reply, result) = oneshot::channel();
+        self.0.send(Command::Listen(port, reply)).expect("the guest lives");
+        timeout(PATIENCE, result).await.expect("an outcome").expect("the guest lives")
+    }
+
+    /// Connects. What is returned is the guest's program's end of the connection; an error also when
+    /// the guest has ended.
     pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<UnixStream> {
         let (reply, result) = oneshot::channel();
-        self.0.send(Command::Connect(to, reply)).expect("the guest lives");
-        timeout(PATIENCE, result).await.expect("an outcome").expect("the guest lives")
+        let ended = || Err(io::ErrorKind::ConnectionAborted.into());
+        if self.0.send(Command::Connect(to, reply)).is_err() {
+            return ended();
+        }
+        timeout(PATIENCE, result).await.expect("an outcome").unwrap_or_else(|_| ended())
     }
 
     /// Sends a datagram and waits for the one that answers it.
@@ -127,9 +97,9 @@ struct Life {
 }
 
 impl Life {
-    fn new(frames: UnixStream) -> Self {
+    fn new(frames: UnixStream, mac: EthernetAddress) -> Self {
         let mut card = Card::default();
-        let config = Config::new(HardwareAddress::Ethernet(MAC));
+        let config = Config::new(HardwareAddress::Ethernet(mac));
         let mut iface = Interface::new(config, &mut card, Instant::ZERO);
         iface.update_ip_addrs(|all| all.push(IpCidr::new(GUEST_V4.into(), 24)).expect("room"));
         iface.routes_mut().add_default_ipv4_route(GATEWAY_V4).expect("room");
@@ -182,12 +152,13 @@ impl Life {
                 let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
                 let mut socket = tcp::Socket::new(buffer(), buffer());
                 socket.connect(self.iface.context(), to, port).expect("a new socket");
-                self.connections.push(Connection {
-                    handle: self.sockets.add(socket),
-                    waiting: Some(reply),
-                    program: None,
-                    ended: false,
-                });
+                self.add(socket, reply);
+            }
+            Command::Listen(port, reply) => {
+                let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
+                let mut socket = tcp::Socket::new(buffer(), buffer());
+                socket.listen(port).expect("a new socket");
+                self.add(socket, reply);
             }
             Command::Ask(to, datagram, reply) => {
                 let buffer =
@@ -198,6 +169,20 @@ impl Life {
                 self.questions.push((self.sockets.add(socket), reply));
             }
         }
+    }
+
+    fn add(
+        &mut self,
+        socket: tcp::Socket<'static>,
+        waiting: oneshot::Sender<io::Result<UnixStream>>,
+    ) {
+        let handle = self.sockets.add(socket);
+        self.connections.push(Connection {
+            handle,
+            waiting: Some(waiting),
+            program: None,
+            ended: false,
+        });
     }
 
     /// Takes frames in. `false`: the other side has gone.

@@ -2,6 +2,9 @@
 //! resolver in front of a name server, and interception in front of origins. The servers listen on the
 //! host's loopback, the guest is smoltcp; no privilege and no tool is needed.
 
+#[path = "../support/card.rs"]
+mod card;
 mod guest;
+mod hostile;
 mod names;
 mod servers;

@@ -26,7 +26,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::guest::{Guest, MTU, PATIENCE};
+use crate::card::MTU;
+use crate::guest::{Guest, PATIENCE};
 use crate::servers::{Log, name_server, origin};
 
 const API: &str = "api.example.com";
@@ -77,7 +78,7 @@ impl World {
         rule.ports = vec![plain.0..=plain.0, secure.0..=secure.0];
         rule.allow_private = private;
         let services = Services {
-            resolver: Some(Arc::new(resolver)),
+            dns: Some(Arc::new(Arc::new(resolver))),
             names: Some(names),
             http: Some(Arc::new(http)),
         };

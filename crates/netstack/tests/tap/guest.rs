@@ -13,8 +13,14 @@ use netstack::{Config, Decision, Event, Flow, Grants, Observer, Policy, Stack};
 use nix::sched::{CloneFlags, unshare};
 use tokio::runtime::Runtime;
 
+use crate::weather::{self, Weather};
+
 /// Long enough for any machine; never reached by a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The guest's hardware address.
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const MAC_TEXT: &str = "02:00:00:00:00:09";
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -23,7 +29,7 @@ pub(crate) struct Guest {
     tasks: Sender<Task>,
     pub(crate) events: Events,
     pub(crate) stack: Stack,
-    _runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 /// What the stack has told.
@@ -74,11 +80,32 @@ impl Guest {
     }
 
     pub(crate) fn with(test: &str, config: Config, policy: Arc<dyn Policy>) -> Option<Self> {
+        let tap = || Tap::open("tap0").map(Device::tap).map_err(|error| error.to_string());
+        Self::on(test, config, policy, tap)
+    }
+
+    /// A guest behind a bad cable.
+    pub(crate) fn in_weather(
+        test: &str,
+        config: Config,
+        policy: Arc<dyn Policy>,
+        weather: Weather,
+    ) -> Option<Self> {
+        let cable = move || weather::plug("tap0", weather).map_err(|error| error.to_string());
+        Self::on(test, config, policy, cable)
+    }
+
+    fn on(
+        test: &str,
+        config: Config,
+        policy: Arc<dyn Policy>,
+        open: impl FnOnce() -> Result<Device, String> + Send + 'static,
+    ) -> Option<Self> {
         let (tasks, received) = channel::<Task>();
-        let (opened, tap) = channel();
-        std::thread::spawn(move || live(&opened, &received));
-        let tap = match tap.recv().expect("the guest says whether it lives") {
-            Ok(tap) => tap,
+        let (opened, device) = channel();
+        std::thread::spawn(move || live(open, &opened, &received));
+        let device = match device.recv().expect("the guest says whether it lives") {
+            Ok(device) => device,
             Err(reason) => {
                 eprintln!("skipped: {test}: {reason}");
                 return None;
@@ -95,11 +122,11 @@ impl Guest {
             log.0.lock().expect("no panic while it is held").push(event);
         });
         let mtu = config.mtu.to_string();
-        let stack = Stack::start(config, Device::tap(tap), policy, observer, runtime.handle())
-            .expect("a stack");
-        let guest = Self { tasks, events, stack, _runtime: runtime };
+        let stack =
+            Stack::start(config, device, policy, observer, runtime.handle()).expect("a stack");
+        let guest = Self { tasks, events, stack, runtime };
         guest.run(move || {
-            ip(&format!("link set tap0 mtu {mtu} up"));
+            ip(&format!("link set tap0 address {MAC_TEXT} mtu {mtu} up"));
             ip("link set lo up");
             ip("address add 10.0.2.15/24 dev tap0");
             ip("address add fd00::15/64 dev tap0 nodad");
@@ -125,7 +152,7 @@ impl Guest {
 
     /// Ends the network and checks that it ends.
     pub(crate) fn end(self) {
-        let Self { stack, _runtime: runtime, .. } = self;
+        let Self { stack, runtime, .. } = self;
         runtime.block_on(async {
             tokio::time::timeout(PATIENCE, stack.shutdown())
                 .await
@@ -135,23 +162,27 @@ impl Guest {
     }
 }
 
-fn live(opened: &Sender<Result<Tap, String>>, tasks: &Receiver<Task>) {
-    let tap = unshare(CloneFlags::CLONE_NEWNET)
+fn live(
+    open: impl FnOnce() -> Result<Device, String>,
+    opened: &Sender<Result<Device, String>>,
+    tasks: &Receiver<Task>,
+) {
+    let device = unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| format!("no network namespace: {error}"))
-        .and_then(|()| Tap::open("tap0").map_err(|error| format!("{error}")))
-        .and_then(|tap| {
+        .and_then(|()| open())
+        .and_then(|device| {
             let found = Command::new("ip").arg("-V").output();
-            found.map(|_| tap).map_err(|error| format!("no ip command: {error}"))
+            found.map(|_| device).map_err(|error| format!("no ip command: {error}"))
         });
-    let alive = tap.is_ok();
+    let alive = device.is_ok();
     // The other side waits.
-    let _ = opened.send(tap);
+    let _ = opened.send(device);
     if alive {
         tasks.iter().for_each(|task| task());
     }
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let output =
         Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is here");
     assert!(output.status.success(), "ip {arguments}: {output:?}");

@@ -2,8 +2,12 @@
 //! TAP device, and servers on the host's loopback. The namespace has no name and goes with its last
 //! thread. Skipped where none can be made.
 
+mod conformance;
 mod guest;
 mod ping;
+mod ports;
 mod services;
+mod sys;
 mod tcp;
 mod udp;
+mod weather;

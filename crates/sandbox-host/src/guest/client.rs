@@ -27,7 +27,7 @@ use super::run::RunStream;
 use crate::limits::{
     CLIENT_MESSAGE_BYTES, GUEST_ANNOUNCE, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW,
     GUEST_HEADER_BYTES, GUEST_MESSAGE_BYTES, GUEST_RESET_STREAMS, GUEST_RUN_MESSAGE_BYTES,
-    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, PROCESS_SIGNAL,
+    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, GUEST_WARNINGS, PROCESS_SIGNAL,
 };
 use crate::request::SignalPlan;
 use crate::watched::{Signs, Watched};
@@ -124,8 +124,8 @@ impl Guest {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Sets the guest up; `on_step` hears each step begin. Returns the kernel's release. The caller
-    /// has the deadline.
+    /// Sets the guest up; `on_step` hears each step begin. Returns the kernel's release and what the
+    /// owner should know. The caller has the deadline.
     ///
     /// # Errors
     /// [`GuestError`]; a refusal names its step.
@@ -133,7 +133,7 @@ impl Guest {
         &self,
         request: ConfigureRequest,
         mut on_step: impl FnMut(&str),
-    ) -> Result<String, GuestError> {
+    ) -> Result<(String, Vec<String>), GuestError> {
         let broken = |text: &str| Err(GuestError::Protocol(text.to_owned()));
         let called = self.guest.clone().configure(request).await;
         let mut answers = match called {
@@ -156,7 +156,11 @@ impl Guest {
                 }
                 Some(Some(Response::Configured(done))) => {
                     return match check::is_release(&done.kernel_release) {
-                        true => Ok(done.kernel_release),
+                        true => {
+                            let warnings = done.warnings.iter().take(GUEST_WARNINGS);
+                            let warnings = warnings.map(|text| check::sentence(text)).collect();
+                            Ok((done.kernel_release, warnings))
+                        }
                         false => broken("Configure answered with an ill-formed kernel release"),
                     };
                 }

@@ -1,7 +1,8 @@
 //! From a plan to a machine whose guest is set up.
 //!
 //! ```text
-//! probe ► open-artifacts ► open-disk ► open-mounts ► start-engine ► connect-guest ► guest's steps
+//! probe ► open-artifacts ► open-disk ► open-mounts ► open-network ► start-engine ► connect-guest ►
+//!          guest's steps
 //!          kernel, initramfs: digest    root image: digest, while the kernel boots
 //! ```
 //! The machine is put into the caller's slot as soon as there is one: whoever stops listening to
@@ -13,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use blockcow::Disk;
 use engine::probe::choose;
 use engine::{DiskSpec, Exit, VmSpec};
-use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
+use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -29,6 +30,7 @@ use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::mount::Mounts;
+use crate::network::Network;
 use crate::request::{ArtifactPath, BootPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
@@ -51,6 +53,7 @@ pub(super) struct Live {
     pub(super) console: JoinHandle<()>,
     pub(super) mounts: Mounts,
     pub(super) disk: Arc<Disk>,
+    pub(super) network: Option<Network>,
 }
 
 /// The files of a boot, opened; kernel and initramfs are verified, the root image is being.
@@ -78,7 +81,7 @@ struct Checking {
 
 impl Boot<'_> {
     /// Boots. Returns the guest and what to tell the caller.
-    pub(super) async fn run(mut self, plan: BootPlan) -> Result<(Guest, Booted), Error> {
+    pub(super) async fn run(mut self, mut plan: BootPlan) -> Result<(Guest, Booted), Error> {
         // The files are read while the probe looks; each fails in its own step.
         let opening = Opening::start(&plan);
         self.journal.step("probe");
@@ -99,6 +102,18 @@ impl Boot<'_> {
         self.journal.step("open-mounts");
         let mounts = Mounts::open(&plan.mounts, &self.streams.filesystems, self.journal).await?;
 
+        let (network, device) = match plan.network.take() {
+            None => {
+                self.streams.networks.close();
+                (None, None)
+            }
+            Some(network) => {
+                self.journal.step("open-network");
+                let opened = Network::start(network, &self.streams.networks, self.journal).await?;
+                (Some(opened.0), Some(opened.1))
+            }
+        };
+
         self.journal.step("start-engine");
         let spec = VmSpec {
             cpus: plan.cpus,
@@ -111,7 +126,7 @@ impl Boot<'_> {
                 disk: Arc::clone(&root_disk.disk),
             }],
             filesystems: mounts.served(),
-            network: None,
+            network: device,
         };
         let machine = self
             .engine
@@ -120,7 +135,8 @@ impl Boot<'_> {
             .map_err(|error| self.failure(BootCause::Engine(error)))?;
         let detail = machine.detail();
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
-        let control = self.keep(machine, mounts, Arc::clone(&root_disk.disk));
+        let disk = Arc::clone(&root_disk.disk);
+        let control = self.keep(machine, mounts, disk, network);
 
         self.journal.step("connect-guest");
         let connect = async {
@@ -134,14 +150,14 @@ impl Boot<'_> {
         };
         self.or_exit(checking.done()).await??;
         let journal = self.journal.clone();
-        let mounts = self.slot.as_ref().map(|live| live.mounts.in_guest()).unwrap_or_default();
-        let configure =
-            guest.configure(configuration(plan, &root_disk, mounts), |name| journal.step(name));
+        let configuration = configuration(plan, &root_disk, self.slot.as_ref());
+        let configure = guest.configure(configuration, |name| journal.step(name));
         let configured = self.or_exit(configure).await?;
-        let kernel_release = match configured {
-            Ok(release) => release,
+        let (kernel_release, warnings) = match configured {
+            Ok(configured) => configured,
             Err(error) => return Err(self.guest_failure(error).await),
         };
+        warnings.into_iter().for_each(|warning| self.journal.warn(format!("Guest: {warning}")));
         if let Some(live) = self.slot.as_mut() {
             live.mounts.announce_to(&guest);
         }
@@ -155,12 +171,13 @@ impl Boot<'_> {
         mut machine: Box<dyn Machine>,
         mounts: Mounts,
         disk: Arc<Disk>,
+        network: Option<Network>,
     ) -> UnixStream {
         let control = machine.take_control();
         let source = machine.take_console();
         let journal = self.journal.clone();
         let console = tokio::spawn(async move { journal.console().fill_from(source).await });
-        *self.slot = Some(Live { machine, console, mounts, disk });
+        *self.slot = Some(Live { machine, console, mounts, disk, network });
         control
     }
 
@@ -235,7 +252,7 @@ impl Checking {
 }
 
 /// A failure of the boot at the step where it is.
-pub(super) fn failure(journal: &Journal, cause: BootCause) -> Error {
+pub(crate) fn failure(journal: &Journal, cause: BootCause) -> Error {
     let step = match &cause {
         BootCause::Guest(GuestError::Refused(refusal)) if !refusal.step.is_empty() => {
             refusal.step.clone()
@@ -283,7 +300,11 @@ async fn finished(task: OpenTask) -> Result<Artifact, Error> {
     }
 }
 
-fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> ConfigureRequest {
+fn configuration(plan: BootPlan, root: &RootDisk, live: Option<&Live>) -> ConfigureRequest {
+    let network = live.and_then(|live| live.network.as_ref());
+    let placeholders = network.map(Network::placeholders).unwrap_or_default();
+    let mut env = plan.env;
+    env.extend(placeholders.iter().cloned());
     ConfigureRequest {
         root: Some(RootFilesystem {
             device: ROOT_DEVICE.to_owned(),
@@ -295,9 +316,9 @@ fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> Configu
         hostname: plan.hostname,
         time_unix_nanos: unix_nanos(SystemTime::now()),
         cwd: plan.cwd,
-        env: plan.env,
-        mounts,
-        network: None,
+        env,
+        mounts: live.map(|live| live.mounts.in_guest()).unwrap_or_default(),
+        network: network.map(Network::in_guest),
     }
 }
 

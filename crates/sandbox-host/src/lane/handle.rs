@@ -16,8 +16,9 @@ use super::streams::Streams;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
+use crate::network::Control;
 use crate::request::BootPlan;
-use crate::{block_store, mount};
+use crate::{block_store, mount, network};
 
 /// What was booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Boot(Box<BootPlan>, oneshot::Sender<Result<Booted, Error>>),
     /// Give the connection to the guest, if processes can run.
     Guest(oneshot::Sender<Result<Guest, Error>>),
+    /// Give what can be done to the network, while there is one.
+    Network(oneshot::Sender<Result<Arc<Control>, Error>>),
     /// End the VM within this time; answered when it has ended.
     Shutdown(Duration, oneshot::Sender<Arc<Ended>>),
 }
@@ -107,6 +110,11 @@ impl Lane {
         &self.streams.block_stores
     }
 
+    /// The network policies that are attached.
+    pub fn networks(&self) -> &network::Registry {
+        &self.streams.networks
+    }
+
     /// What this host can run.
     pub async fn probe(&self) -> Vec<Finding> {
         self.engine.probe().await
@@ -126,6 +134,14 @@ impl Lane {
     /// [`Error::NotRunning`], [`Error::Closed`] or [`Error::Ended`].
     pub async fn guest(&self) -> Result<Guest, Error> {
         self.ask(Command::Guest).await?
+    }
+
+    /// What can be done to the network, while processes can run.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::NoNetwork`], [`Error::Closed`] or [`Error::Ended`].
+    pub async fn network(&self) -> Result<Arc<Control>, Error> {
+        self.ask(Command::Network).await?
     }
 
     /// Ends the VM and waits until it is gone. Can be called any number of times at once; the

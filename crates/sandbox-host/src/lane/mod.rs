@@ -27,7 +27,7 @@ use engine::probe::{EngineKind, Finding};
 use engine::{Exit, StartError, VmSpec};
 use tokio::net::UnixStream;
 
-pub(crate) use boot::unix_nanos;
+pub(crate) use boot::{failure as boot_failure, unix_nanos};
 pub use end::{EndReason, Ended};
 pub use handle::{Booted, FilePermit, Lane, RunPermit, WaitPermit, WatchPermit};
 pub use journal::{Event, Journal, Observation, ProcessCounted, State, Status, Watcher};

@@ -59,6 +59,7 @@ pub(super) fn observation(time: SystemTime, observation: Observation) -> v1::Wat
         Observation::Event(Event::Step(name)) => Wire::BootStep(v1::BootStep { name }),
         Observation::Event(Event::Mount(report)) => Wire::Mount(mount_event(report)),
         Observation::Event(Event::Store(report)) => Wire::Store(store_event(report)),
+        Observation::Event(Event::Network(event)) => Wire::Network(event),
         Observation::Event(Event::Warning(message)) => Wire::Warning(v1::Warning { message }),
         Observation::Console(Piece { data, skipped, .. }) => {
             Wire::Console(v1::ConsoleOutput { data, skipped_bytes: skipped })

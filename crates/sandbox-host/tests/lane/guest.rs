@@ -99,7 +99,7 @@ pub(crate) fn step(name: &str) -> Result<ConfigureResponse, Status> {
 }
 
 pub(crate) fn configured() -> Result<ConfigureResponse, Status> {
-    let configured = Configured { kernel_release: "6.1.0-played".to_owned() };
+    let configured = Configured { kernel_release: "6.1.0-played".to_owned(), warnings: Vec::new() };
     Ok(ConfigureResponse { response: Some(Answer::Configured(configured)) })
 }
 

@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::{chdir, chroot};
 
 use super::cgroup::{self, Workload};
+use super::check::E2FSCK;
 use super::mounts::{self, Mount};
 use super::root::{self, NEW_ROOT};
 use super::settings::Settings;
@@ -46,17 +47,18 @@ pub(crate) fn set_clock(time: TimeSpec) -> Result<(), Failure> {
     clock_settime(ClockId::CLOCK_REALTIME, time).during(|| "Setting the clock".into())
 }
 
-/// Takes the steps. `clock` is how setting the clock went; what the host serves goes to `mounted`.
+/// Takes the steps; what the owner should know comes with the lane. `clock` is how setting the clock went; what the host serves goes to `mounted`.
 pub(crate) async fn run(
     settings: Settings,
     clock: Result<(), Failure>,
     mounted: &Filesystems,
     announcer: &mut impl Announce,
-) -> Result<Lane, Error> {
+) -> Result<(Lane, Option<String>), Error> {
     let read_only = settings.root.read_only;
-    let (mut workload, mut terminals) = (None, None);
-    let steps: [Step; 15] = [
+    let (mut workload, mut terminals, mut warning) = (None, None, None);
+    let steps: [Step; 16] = [
         Step::Clock,
+        Step::CheckRoot,
         Step::MountRoot,
         Step::EnterRoot,
         Step::MountDevices,
@@ -81,7 +83,8 @@ pub(crate) async fn run(
         announcer.announce(step).await;
         let taken = match step {
             Step::Clock => clock.clone(),
-            Step::MountRoot => root::mount(&settings.root).await,
+            Step::CheckRoot => root::check(&settings.root).await.map(|told| warning = told),
+            Step::MountRoot => root::mount(&settings.root),
             Step::EnterRoot => enter_root(read_only),
             Step::MountDevices => mount_devices(&mut terminals),
             Step::MountCgroup => mount_cgroup(&mut workload),
@@ -112,7 +115,7 @@ pub(crate) async fn run(
         }
     }
     env.entry(c"PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
-    Ok(Lane { cwd: settings.cwd, env, workload, terminals })
+    Ok((Lane { cwd: settings.cwd, env, workload, terminals }, warning))
 }
 
 /// Without a network nothing of it is set up.
@@ -134,7 +137,9 @@ fn enter_root(read_only: bool) -> Result<(), Failure> {
         mounts::move_to(mount.target, &target)?;
     }
     // The running program stays in memory without its name.
-    fs::remove_file("/init").during(|| "Removing /init of the initramfs".into())?;
+    for file in ["/init", E2FSCK] {
+        fs::remove_file(file).during(|| format!("Removing {file} of the initramfs"))?;
+    }
     chdir(NEW_ROOT).during(|| format!("Entering {NEW_ROOT}"))?;
     mounts::move_to(".", "/")?;
     chroot(".").during(|| "Changing the root".into())?;

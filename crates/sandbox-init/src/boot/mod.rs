@@ -6,8 +6,10 @@
 //! ```
 
 pub(crate) mod cgroup;
+mod check;
 pub(crate) mod configure;
 pub(crate) mod early;
+mod ext4;
 mod files;
 mod filesystems;
 mod mounts;

@@ -11,7 +11,9 @@ use crate::error::Error;
 pub(crate) enum Step {
     /// Sets the clock.
     Clock,
-    /// Waits for the root disk and mounts it.
+    /// Waits for the root disk, and checks it when it was not shut down cleanly.
+    CheckRoot,
+    /// Mounts the root disk.
     MountRoot,
     /// Makes the mounted root "/", with /dev, /proc and /sys moved into it; the initramfs is gone.
     EnterRoot,
@@ -46,6 +48,7 @@ impl Step {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Clock => "clock",
+            Self::CheckRoot => "check-root",
             Self::MountRoot => "mount-root",
             Self::EnterRoot => "enter-root",
             Self::MountDevices => "mount-devices",

@@ -22,7 +22,8 @@
 //! superblock says, or whose tables have changed, is refused when it is opened.
 //!
 //! In memory a block takes 8 bytes in the map: 2 MiB for each dirty GiB (at worst, with blocks far
-//! from each other, 4 KiB for a block); and one bit for each slot of the file.
+//! from each other, 4 KiB for a block; see [`crate::limits::MAX_STORE_MAP_BYTES`]); and one bit for
+//! each slot of the file: 32 KiB for each GiB.
 //!
 //! After a sync that failed nobody knows what is durable, because Linux may have dropped what it
 //! could not write: from then on every change and every flush fails
@@ -46,7 +47,7 @@ mod writer;
 mod tests;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
@@ -97,11 +98,31 @@ pub struct FileStoreSize {
 }
 
 impl FileStore {
+    /// The name that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
     /// How large it is. Blocks the thread.
     pub fn size(&self) -> Result<FileStoreSize, StoreError> {
         let (file_bytes, allocated_bytes) = self.shared.file.size()?;
         let blocks = self.shared.map.read().unwrap_or_else(PoisonError::into_inner).data_blocks();
         Ok(FileStoreSize { blocks, file_bytes, allocated_bytes })
+    }
+
+    /// Size that the disk was given beyond its base's, if it was; a multiple of 1 MiB.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        match self.shared.writer().superblock.disk_mib {
+            0 => None,
+            mib => Some(u64::from(mib) << 20),
+        }
+    }
+
+    /// Keeps the size of the disk, so that a later opener knows it. It is durable afterwards. Whole
+    /// MiB; less is cut off. Blocks the thread.
+    pub fn set_disk_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        let mib = u32::try_from(bytes >> 20).map_err(std::io::Error::other)?;
+        self.shared.writer().set_disk_mib(mib)
     }
 
     /// Moves blocks to the front of the file and cuts it, so that it takes little more than its

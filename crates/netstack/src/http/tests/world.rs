@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::super::upstream::AnyStream;
 use super::super::*;
 use crate::egress::{Egress, EgressOptions};
-use crate::flow::{Flow, FlowId, Transport};
+use crate::flow::{Flow, FlowId, Origin, Transport};
 use crate::link::HOST_V4;
 use crate::names::{HostName, Names};
 use crate::policy::Grants;
@@ -98,7 +98,13 @@ impl World {
         let destination = SocketAddr::new(HOST_V4.into(), self.origin.port());
         let (guest, client) = GuestStream::pair().unwrap();
         let source = SocketAddr::new(IpAddr::from([10, 0, 2, 15]), 40_000);
-        let flow = Flow { id: FlowId(7), transport: Transport::Tcp, source, destination };
+        let flow = Flow {
+            id: FlowId(7),
+            transport: Transport::Tcp,
+            source,
+            destination,
+            origin: Origin::Guest,
+        };
         let grants = Grants::default();
         let upstream = self.egress.connect(destination, grants).await.unwrap();
         let egress = self.egress.clone();

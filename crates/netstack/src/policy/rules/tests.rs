@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::flow::FlowId;
+use crate::flow::{FlowId, Origin};
 use crate::service::Intercepted;
 use crate::stream::GuestStream;
 
@@ -44,7 +44,7 @@ impl Policy for Nobody {
 fn flow(transport: Transport, destination: &str) -> Flow {
     let destination: std::net::SocketAddr = destination.parse().expect("an endpoint");
     let source = std::net::SocketAddr::new(crate::link::guest_for(destination.ip()), 40_000);
-    Flow { id: FlowId(1), transport, source, destination }
+    Flow { id: FlowId(1), transport, source, destination, origin: Origin::Guest }
 }
 
 fn rules(rules: Vec<Rule>) -> Rules {
@@ -59,7 +59,7 @@ fn rules(rules: Vec<Rule>) -> Rules {
         (address.parse().expect("an address"), names.collect())
     });
     let services = Services {
-        resolver: Some(Arc::new(Nobody)),
+        dns: Some(Arc::new(Arc::new(Nobody))),
         names: Some(Arc::new(Table(names.collect()))),
         http: Some(Arc::new(Nobody)),
     };
@@ -71,7 +71,7 @@ fn verdict(rule: Rule, transport: Transport, destination: &str) -> String {
         None => "none".to_owned(),
         Some(Decision::Accept(Grants { link_local: true })) => "accept with grant".to_owned(),
         Some(Decision::Accept(_)) => "accept".to_owned(),
-        Some(Decision::Deny { .. }) => "deny".to_owned(),
+        Some(Decision::Deny { .. } | Decision::Fail { .. }) => "deny".to_owned(),
         Some(Decision::Intercept(..)) => "intercept".to_owned(),
         Some(Decision::Resolve(_)) => "resolve".to_owned(),
     }
@@ -131,6 +131,16 @@ fn the_hosts_own_name_leads_to_the_host_and_nowhere_else() {
 }
 
 #[test]
+fn quic_to_a_host_that_is_allowed_as_http_is_refused_whatever_comes_before() {
+    let rules = rules(vec![Rule::new(Allow::Udp), host(Allow::Http, "api.example.com")]);
+    let verdict = |destination: &str| rules.settle(&flow(Udp, destination));
+    assert!(matches!(verdict("1.2.3.4:443"), Some(Decision::Deny { reason }) if reason == QUIC));
+    for other in ["1.2.3.4:444", "1.2.3.5:443"] {
+        assert!(matches!(verdict(other), Some(Decision::Accept(_))), "{other}");
+    }
+}
+
+#[test]
 fn only_a_block_inside_link_local_grants_it() {
     assert_eq!(verdict(to(Allow::Tcp, "0.0.0.0/0"), Tcp, "169.254.169.254:80"), "accept");
     let exact = to(Allow::Tcp, "169.254.169.254");
@@ -165,6 +175,7 @@ fn patterns_match_whole_labels() {
     assert!(!pattern.matches("example.com"));
     assert!(!pattern.matches("badexample.com"));
     assert!(!pattern.matches(".example.com"));
+    assert!(!pattern.matches("a\\.example.com"));
 }
 
 #[test]

@@ -329,8 +329,8 @@ export type Overlay = Message<"lanebox.v1.Overlay"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Size of the disk in bytes: 0 for the image's own, else at least that, a multiple of 1 MiB. The
-   * guest grows its filesystem to it.
+   * Size of the disk in bytes: 0 for the one that a file was given before, else for the image's own;
+   * or at least that, a multiple of 1 MiB. The guest grows its filesystem to it.
    *
    * @generated from field: uint64 size_bytes = 4;
    */
