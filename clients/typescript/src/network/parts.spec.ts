@@ -99,7 +99,10 @@ test("there are limits to rules and their headers", () => {
   const parts = [network.rules(many(1000)), network.rules(many(25))];
   assert.throws(() => networkOption(parts, "options.network"), /options\.network: 1025 rules/);
   const headers = { a: "x".repeat(65 * 1024) };
-  assert.throws(() => network.rules([{ allow: "http", host: "a.example", headers }]), /headers: more than 64 fields/);
+  assert.throws(
+    () => network.rules([{ allow: "http", host: "a.example", headers }]),
+    /headers: more than 64 fields/,
+  );
   assert.throws(() => network.rules({} as never), /rules: expected an array/);
 });
 

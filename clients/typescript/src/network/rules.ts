@@ -118,7 +118,10 @@ function checkRule(given: unknown, path: string): CheckedRule {
   }
   if (fields.length > 0 && allow !== "http") throw senseless("headers", 'it is for allow: "http"');
   if (fields.length > 0 && host === undefined && to === undefined) {
-    throw senseless("headers", "they may be credentials: the rule must say for whom, by `host` or `to`");
+    throw senseless(
+      "headers",
+      "they may be credentials: the rule must say for whom, by `host` or `to`",
+    );
   }
   if (allowPrivate && (host === undefined || allow === "dns")) {
     throw senseless("allowPrivate", "it is about where a `host` other than of a question leads");
