@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../node_modules/.bin/lanebox", import.meta.url));
 
-describe("lanebox run --publish", () => {
+describe("lanebox run --publish", { timeout: 120_000 }, () => {
   test("tells the port, leads to it, and gives nothing else", async () => {
     const line = "echo served > /tmp/index.html; exec httpd -f -p 8000 -h /tmp";
     const options = ["--image", "busybox:1.35", "--isolation", "emulated", "-p", "8000"];

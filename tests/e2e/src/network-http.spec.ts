@@ -7,18 +7,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type HttpMiddleware, network, type PolicyCallback, rootfs, type Vm } from "lanebox";
+import { aptRepository } from "./support/apt-repository.js";
 import { authority } from "./support/certificates.js";
 import { type DnsServer, dnsServer } from "./support/dns-server.js";
 import { boot, DEBIAN, shell } from "./support/lane.js";
 import { NetworkEvents } from "./support/network-events.js";
 import { type Origin, origin } from "./support/origin.js";
 import { Reading } from "./support/streams.js";
+import { tcpServer } from "./support/tcp-server.js";
+import { udpEcho } from "./support/udp-server.js";
 
 const HOST = "10.0.2.2";
 const CREDENTIAL = "Bearer credential-that-stays-on-the-host";
 const SECRET = "secret-that-stays-on-the-host";
 
-describe("HTTP of the guest", () => {
+describe("HTTP of the guest", { timeout: 400_000 }, () => {
   const ca = authority();
   const secrets = network.secrets({
     API_TOKEN: { value: SECRET, hosts: "api.test", inQuery: true },
@@ -106,28 +109,42 @@ describe("HTTP of the guest", () => {
     assert.equal(secure.of("/hello").at(-1)?.headers["x-injected"], "yes");
   });
 
-  test("without middleware and secrets of its own TLS stays closed: the origin's certificate is what the guest sees", async () => {
-    await using closed = await boot(
+  test("without middleware and secrets TLS stays closed, and with one apt installs through it", async () => {
+    const base = rootfs.builtIn(DEBIAN);
+    const dnsRule = { allow: "dns", resolvers: dns.address } as const;
+    const rule = {
+      allow: "http",
+      host: "api.test",
+      ports: secure.port,
+      allowPrivate: true,
+    } as const;
+    await using other = await boot(
       {},
-      {
-        rootfs: rootfs.builtIn(DEBIAN),
-        network: network.rules([
-          { allow: "dns", resolvers: dns.address },
-          { allow: "http", host: "api.test", ports: secure.port, allowPrivate: true },
-        ]),
-      },
+      { rootfs: rootfs.ephemeral({ base }), network: network.rules([dnsRule, rule]) },
     );
-    const url = `https://api.test:${secure.port}/hello`;
-    const unbelieved = await closed.exec("curl", ["-sS", url]);
+    const url = `https://api.test:${secure.port}`;
+    const unbelieved = await other.exec("curl", ["-sS", `${url}/hello`]);
     assert.equal(unbelieved.exitCode, 60, unbelieved.stderr);
-    const pem = await closed.exec(
-      "sh",
-      ["-c", `cat > /tmp/ca.pem; curl -sS --cacert /tmp/ca.pem ${url}`],
-      {
-        stdin: ca.root,
+    const line = `cat > /tmp/ca.pem; curl -sS --cacert /tmp/ca.pem ${url}/hello`;
+    const believed = await other.exec("sh", ["-c", line], { stdin: ca.root });
+    assert.equal(believed.stdout, "hello\n", believed.stderr);
+
+    aptRepository(join(folder, "apt"));
+    const seen: string[] = [];
+    const policy = network.policy(
+      (conn) => {
+        const match = conn.matchHttp(`api.test:${secure.port}`, { allowPrivate: true });
+        match?.accept((request) => void seen.push(request.url));
       },
+      { extraRoots: ca.root },
     );
-    assert.equal(pem.stdout, "hello\n", pem.stderr);
+    await other.setNetwork([network.rules([dnsRule]), policy]);
+    const source = `deb [trusted=yes] ${url}/files/apt ./`;
+    const only = "-o Dir::Etc::sourcelist=/tmp/ours.list -o Dir::Etc::sourceparts=-";
+    const install = `echo '${source}' > /tmp/ours.list && apt-get ${only} -q update && apt-get ${only} -q -y install lanebox-probe && cat /opt/probe`;
+    const installed = await other.exec("sh", ["-c", install], { timeoutMs: 240_000 });
+    assert.match(installed.stdout, /installed by apt\n$/, installed.stdout + installed.stderr);
+    assert.ok(seen.some((one) => one.endsWith(".deb")));
   });
 
   test("a redirect to another host goes without the credential", async () => {
@@ -182,6 +199,38 @@ describe("HTTP of the guest", () => {
     const result = await curl(...STATUS, `https://rebound.test:${secure.port}/hello`);
     assert.notEqual(result.stdout, "200");
     assert.equal(secure.requests.length, before);
+    await events.record("connection-refused", ({ refusal }) => refusal === "private");
+  });
+
+  test("a rule adds header fields without a call into this program", async () => {
+    await vm.setNetwork([
+      network.rules(
+        [
+          { allow: "dns", host: "api.test", resolvers: dns.address },
+          {
+            allow: "http",
+            host: "*.test",
+            ports: secure.port,
+            headers: { Authorization: CREDENTIAL, "X-Two": ["1", "2"] },
+            allowPrivate: true,
+          },
+        ],
+        { extraRoots: ca.root },
+      ),
+      secrets,
+    ]);
+    secure.paths.set("/ruled", (_, response) => response.end("ruled\n"));
+    const url = `https://api.test:${secure.port}/ruled`;
+    const result = await curl("-H", "Authorization: of the guest", url);
+    assert.equal(result.stdout, "ruled\n", result.stderr);
+    const request = secure.of("/ruled")[0];
+    assert.equal(request?.headers.authorization, CREDENTIAL);
+    assert.equal(request?.headers["x-two"], "1, 2");
+    const other = await vm.exec("getent", ["hosts", "never-asked.test"], { timeoutMs: 90_000 });
+    assert.notEqual(other.exitCode, 0);
+    await events.record("dns", ({ name, outcome }) => {
+      return name.startsWith("never-asked.test") && outcome === "refused";
+    });
   });
 
   test("what is neither HTTP nor TLS fails closed", async () => {
@@ -326,7 +375,6 @@ describe("HTTP of the guest", () => {
 
   test("the host's end of output reaches the guest, whose input still arrives", async () => {
     const heard: string[] = [];
-    const { tcpServer } = await import("./support/tcp-server.js");
     await using server = await tcpServer((socket) => {
       socket.on("data", (data) => heard.push(data.toString()));
       socket.end("that is all\n");
@@ -338,6 +386,20 @@ describe("HTTP of the guest", () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     assert.equal(heard.join(""), "still here\n");
+  });
+
+  test("datagrams go both ways once they are accepted, and are refused before", async () => {
+    await using server = await udpEcho();
+    const line = `exec 3<>/dev/udp/${HOST}/${server.port}; echo over >&3 && timeout 60 head -c 5 <&3`;
+    const say = () => vm.exec("bash", ["-c", line], { timeoutMs: 90_000 });
+    await withPolicy(() => {});
+    assert.equal((await say()).stdout, "");
+    const denied = await events.denied(({ flow }) => flow.dst.port === server.port);
+    assert.equal(denied.flow.transport, "udp");
+    assert.equal(server.datagrams(), 0);
+    await withPolicy((conn) => conn.matchUdp({ ip: HOST, port: server.port })?.accept());
+    assert.equal((await say()).stdout, "over\n");
+    assert.equal(server.datagrams(), 1);
   });
 
   test("git clones over HTTPS with a credential that it never had", async () => {

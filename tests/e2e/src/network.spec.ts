@@ -3,15 +3,17 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type NetworkConnection, network, type PolicyCallback, type Vm } from "lanebox";
 import { type DnsServer, dnsServer } from "./support/dns-server.js";
 import { pingServer } from "./support/echo-server.js";
 import { boot, shell } from "./support/lane.js";
 import { NetworkEvents } from "./support/network-events.js";
+import { eventually } from "./support/processes.js";
 import { closedPort, type TcpServer, tcpServer } from "./support/tcp-server.js";
 
 const HOST = "10.0.2.2";
+/** For a hang, not for a slow machine. */
+const LIMIT = { timeout: 300_000 };
 
 /** Everything that a host connection sends, as text. */
 function readAll(port: number, host: string, say = ""): Promise<string> {
@@ -31,7 +33,7 @@ function readAll(port: number, host: string, say = ""): Promise<string> {
   });
 }
 
-describe("a lane without a network", () => {
+describe("a lane without a network", LIMIT, () => {
   test("has no device and no way out", async () => {
     await using server = await tcpServer((socket) => socket.end("reached"));
     await using vm = await boot();
@@ -44,7 +46,7 @@ describe("a lane without a network", () => {
   });
 });
 
-describe("a lane with a network", () => {
+describe("a lane with a network", LIMIT, () => {
   let vm: Vm;
   let events: NetworkEvents;
   let dns: DnsServer;
@@ -199,9 +201,9 @@ describe("a lane with a network", () => {
   test("an open flow goes on while the event loop is blocked for five seconds", async () => {
     await using ping = await pingServer();
     await withPolicy((conn) => conn.accept());
-    const line = `mkfifo /tmp/f; exec nc ${HOST} ${ping.port} < /tmp/f > /tmp/f`;
+    const line = `mkfifo /tmp/f; exec nc ${HOST} ${ping.port} 0<>/tmp/f >&0`;
     const client = vm.spawn("sh", ["-c", line]);
-    while (ping.rounds() === 0) await sleep(10);
+    assert.ok(await eventually(() => ping.rounds() > 0, 60_000));
     const before = ping.rounds();
     ping.blockUntil(before + 20, 5000, 60_000);
     assert.ok(ping.rounds() >= before + 20);
