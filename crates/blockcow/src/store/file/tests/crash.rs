@@ -210,7 +210,9 @@ fn effort() -> u64 {
 
 #[test]
 fn a_crash_at_any_operation_leaves_what_was_flushed() {
-    for seed in 1..=3 * effort() {
+    // 15: opened anew after a crash that left the superblock of a flush unsynced.
+    for seed in (1..=3 * effort()).chain([15]) {
+        println!("seed {seed}");
         let history = history(seed, 60);
         history.check_all(&mut Random(seed), 3);
     }
