@@ -8,6 +8,7 @@ import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { defineSandbox, fs, rootfs } from "lanebox";
+import { decideTheNetwork } from "./network.mjs";
 
 const checkout = process.argv[2];
 if (checkout === undefined) throw new Error("usage: demo.mjs CHECKOUT");
@@ -148,7 +149,9 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
-title("closed; a lane for the hostile");
+title("closed; a lane with a network that this program decides about, and a credential that it never sees");
+await decideTheNetwork({ run, show });
+title("a lane for the hostile");
 const second = await sandbox.boot();
 try {
   await misbehave(second);
