@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use blockcow::Disk;
 use engine::probe::choose;
-use engine::{DiskSpec, Exit, VmSpec};
+use engine::{DiskSpec, Exit, NetworkSpec, VmSpec};
 use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -31,7 +31,7 @@ use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::mount::Mounts;
 use crate::network::Network;
-use crate::request::{ArtifactPath, BootPlan};
+use crate::request::{ArtifactPath, BootPlan, NetworkPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
 const ROOT_DEVICE: &str = "/dev/vda";
@@ -102,17 +102,7 @@ impl Boot<'_> {
         self.journal.step("open-mounts");
         let mounts = Mounts::open(&plan.mounts, &self.streams.filesystems, self.journal).await?;
 
-        let (network, device) = match plan.network.take() {
-            None => {
-                self.streams.networks.close();
-                (None, None)
-            }
-            Some(network) => {
-                self.journal.step("open-network");
-                let opened = Network::start(network, &self.streams.networks, self.journal).await?;
-                (Some(opened.0), Some(opened.1))
-            }
-        };
+        let (network, device) = self.open_network(plan.network.take()).await?;
 
         self.journal.step("start-engine");
         let spec = VmSpec {
@@ -167,6 +157,22 @@ impl Boot<'_> {
         }
         let (engine, isolation) = (choice.engine, choice.isolation);
         Ok((guest, Booted { engine, isolation, detail, kernel_release }))
+    }
+
+    /// Starts the network, if there is to be one, and its device.
+    async fn open_network(
+        &mut self,
+        plan: Option<NetworkPlan>,
+    ) -> Result<(Option<Network>, Option<NetworkSpec>), Error> {
+        let registry = &self.streams.networks;
+        let Some(plan) = plan else {
+            // What is attached later would never be used.
+            registry.close();
+            return Ok((None, None));
+        };
+        self.journal.step("open-network");
+        let (network, device) = Network::start(plan, registry, self.journal).await?;
+        Ok((Some(network), Some(device)))
     }
 
     /// Puts the machine where the caller finds it, and lets its console be read.

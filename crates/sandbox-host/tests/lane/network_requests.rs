@@ -12,6 +12,7 @@ use protocol::v1;
 use protocol::v1::flow_decision::Decision;
 use protocol::v1::http_verdict::Verdict;
 use protocol::v1::network_event::Event;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -30,12 +31,16 @@ const RESOLVER: SocketAddr = SocketAddr::new(IpAddr::V4(GATEWAY_V4), 53);
 const API: &str = "api.example.com";
 const OTHER: &str = "other.example.com";
 
-/// Asks the gateway's resolver.
-async fn ask(world: &World, name: &str) -> (ResponseCode, Vec<IpAddr>) {
+fn query(name: &str) -> Vec<u8> {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
-    let answer = world.guest.ask(RESOLVER, &message.to_vec().unwrap()).await;
+    message.to_vec().unwrap()
+}
+
+/// Asks the gateway's resolver.
+async fn ask(world: &World, name: &str) -> (ResponseCode, Vec<IpAddr>) {
+    let answer = world.guest.ask(RESOLVER, &query(name)).await;
     let answer = Message::from_vec(&answer).unwrap();
     let addresses = answer.answers.iter().filter_map(|record| record.data.ip_addr());
     (answer.metadata.response_code, addresses.collect())
@@ -119,6 +124,32 @@ async fn names_that_no_rule_is_for_are_the_clients_to_decide() {
     });
     assert_eq!(answer.0, ResponseCode::Refused);
     assert_eq!(asked.all(), ["api.example.com.", "other.example.com."]);
+}
+
+#[tokio::test]
+async fn client_is_asked_once_about_all_questions_of_a_connection() {
+    let (server, asked) = name_server(HOST_V4).await;
+    let lane = Unbooted::start().await;
+    let mut decider = attach(&lane.helper, "one", 4).await.unwrap();
+    let policy = v1::NetworkPolicy { rules: vec![dns(server, API)], ..asks("one") };
+    let world = lane.boot(v1::Network { policy: Some(policy), secrets: Vec::new() }).await;
+    let mut stream = world.guest.connect(RESOLVER).await.expect("a connection");
+    for (number, name) in ["first.example.com.", "second.example.com."].into_iter().enumerate() {
+        let query = query(name);
+        soon(stream.write_u16(query.len().try_into().unwrap())).await.unwrap();
+        soon(stream.write_all(&query)).await.unwrap();
+        if number == 0 {
+            let (id, call) = decider.flow().await;
+            assert_eq!(call.flow.unwrap().transport(), v1::Transport::Tcp);
+            let resolvers = vec![server.to_string()];
+            decider.decide(id, Decision::Resolve(v1::ResolveFlow { resolvers }));
+        }
+        let mut answer = vec![0; soon(stream.read_u16()).await.unwrap().into()];
+        soon(stream.read_exact(&mut answer)).await.unwrap();
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    }
+    assert_eq!(asked.all(), ["first.example.com.", "second.example.com."]);
 }
 
 /// A client that lets the resolver answer, and then what it was told of a flow to the name.
