@@ -120,10 +120,14 @@ fuzz_target!(|input: &[u8]| {
     let policy = Arc::new(Echo);
     let stack = Stack::start(config, device, policy, Observer::default(), runtime.handle());
     let mut stack = stack.expect("a stack");
+    // A connection into the guest, which the input may answer: it comes from port 1024.
+    let ports = stack.guest_ports();
+    let dial = runtime.spawn(async move { ports.connect(80).await });
     guest.set_nonblocking(true).expect("a mode");
     // What does not fit in the socket's buffer is not sent.
     let _ = guest.write(&frames(input));
     drop(guest);
     let ended = runtime.block_on(tokio::time::timeout(Duration::from_secs(10), stack.ended()));
     ended.expect("it ends").expect("it does not fail");
+    let _ = runtime.block_on(dial).expect("no panic");
 });

@@ -109,8 +109,8 @@ test("there are limits to rules and their headers", () => {
 test("credentials are in no error and do not print", () => {
   const value = "s3cret-\n";
   const wrong: (() => unknown)[] = [
-    () => network.rules([{ allow: "http", headers: { authorization: value } }]),
-    () => network.rules([{ allow: "http", headers: value as never }]),
+    () => network.rules([{ allow: "http", host: "a.example", headers: { authorization: value } }]),
+    () => network.rules([{ allow: "http", host: "a.example", headers: value as never }]),
     () => network.rules([value as never]),
     () => network.secrets({ TOKEN: value as never }),
     () => network.secrets({ TOKEN: { value, hosts: "a.example" } }),
@@ -125,7 +125,9 @@ test("credentials are in no error and do not print", () => {
     });
   }
   const secrets = network.secrets({ TOKEN: { value: "s3cret", hosts: "a.example" } });
-  const rules = network.rules([{ allow: "http", headers: { authorization: "s3cret" } }]);
+  const rules = network.rules([
+    { allow: "http", host: "a.example", headers: { authorization: "s3cret" } },
+  ]);
   for (const part of [secrets, rules]) {
     assert.doesNotMatch(inspect(part, { depth: 9, showHidden: true }), /s3cret/);
     assert.doesNotMatch(JSON.stringify(part), /s3cret/);

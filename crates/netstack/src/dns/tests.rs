@@ -262,6 +262,41 @@ async fn loops_and_lies_are_server_failures() {
     assert!(trusted(&names, [192, 0, 2, 1]).is_empty());
 }
 
+#[tokio::test]
+async fn answers_that_are_too_large_are_not_taken_and_large_ones_are_fitted() {
+    let server = fake(|query, over| {
+        let asked = query.queries[0].name.to_ascii();
+        let data = |length| RData::NULL(NULL::with(vec![7; length]));
+        let record = |length| Record::from_rdata(name(&asked), 60, data(length));
+        match (asked.as_str(), over) {
+            // More than UDP is read for, and more than there is.
+            ("huge.example.", Over::Udp) => bytes(&reply(query, vec![record(9_000)])),
+            ("short.example.", Over::Udp) => {
+                let mut raw = reply(query, vec![record(100)]).to_vec().unwrap();
+                raw.truncate(raw.len() - 50);
+                vec![raw]
+            }
+            ("large.example.", Over::Tcp) => bytes(&reply(query, vec![record(60_000)])),
+            _ => {
+                let mut message = reply(query, Vec::new());
+                message.metadata.truncation = true;
+                bytes(&message)
+            }
+        }
+    })
+    .await;
+    let (dns, _) = dns(&[server.address], Options::default());
+    for asked in ["huge.example.", "short.example."] {
+        let message = resolve(&dns, &ask(1, asked, RecordType::NULL, None), Over::Udp).await;
+        assert_eq!(message.metadata.response_code, ResponseCode::ServFail, "{asked}");
+    }
+    let query = ask(1, "large.example.", RecordType::NULL, Some(4_096));
+    let bytes = dns.resolve(&flow(), &query, Over::Udp).await.unwrap();
+    assert!(bytes.len() <= 4_096 && Message::from_vec(&bytes).unwrap().metadata.truncation);
+    let whole = resolve(&dns, &query, Over::Tcp).await;
+    assert_eq!(whole.answers.len(), 1);
+}
+
 struct Refuses;
 
 #[async_trait]

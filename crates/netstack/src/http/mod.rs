@@ -25,6 +25,7 @@ mod head;
 mod headers;
 mod middleware;
 mod options;
+mod pass_writes;
 mod peeked;
 mod pool;
 mod record;

@@ -128,11 +128,15 @@ impl Boot<'_> {
             filesystems: mounts.served(),
             network: device,
         };
-        let machine = self
-            .engine
-            .start(choice.engine, spec)
-            .await
-            .map_err(|error| self.failure(BootCause::Engine(error)))?;
+        let machine = match self.engine.start(choice.engine, spec).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                if let Some(network) = network {
+                    network.end().await;
+                }
+                return Err(self.failure(BootCause::Engine(error)));
+            }
+        };
         let detail = machine.detail();
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
         let disk = Arc::clone(&root_disk.disk);

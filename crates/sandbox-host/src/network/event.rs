@@ -121,9 +121,12 @@ fn request(record: RequestRecord) -> v1::HttpRecord {
     }
 }
 
-/// What the guest makes as long as it likes.
-fn short(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(REASON_BYTES));
+/// What the guest makes as long as it likes; cut off where there is an ellipsis.
+pub(super) fn short(mut text: String) -> String {
+    if text.len() > REASON_BYTES {
+        text.truncate(text.floor_char_boundary(REASON_BYTES - '…'.len_utf8()));
+        text.push('…');
+    }
     text
 }
 
@@ -266,7 +269,7 @@ mod tests {
             detail: String::new(),
         };
         let Some(Event::Refused(refused)) = of_http(event) else { panic!("no event") };
-        assert!(refused.name.len() <= REASON_BYTES);
+        assert!(refused.name.len() <= REASON_BYTES && refused.name.ends_with("ü…"));
         assert_eq!(refused.refusal(), v1::HttpRefusal::Name);
     }
 }

@@ -42,7 +42,7 @@ impl StreamPolicy {
         let interest = self.served.interest(flow.id);
         let mut names = self.names.names_of(flow.destination.ip());
         if names.len() > FLOW_NAMES {
-            tracing::warn!(flow = flow.id.0, names = names.len(), "a policy is told {FLOW_NAMES}");
+            tracing::info!(flow = flow.id.0, names = names.len(), "the policy is told the first");
             names.truncate(FLOW_NAMES);
         }
         let call = Call::Decide(v1::DecideFlowCall {

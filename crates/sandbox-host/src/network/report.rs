@@ -92,12 +92,14 @@ impl Reporter {
             }
             return;
         }
+        if let Event::CallbackFailed(v1::CallbackFailed { message }) = &event {
+            tracing::warn!(message, "a callback of the network policy failed");
+        }
         self.journal.network_event(v1::NetworkEvent { event: Some(event) });
     }
 
     /// A callback failed: what it was asked was denied.
     pub(super) fn callback_failed(&self, message: String) {
-        tracing::warn!(message, "a callback of the network policy failed");
         self.tell(Event::CallbackFailed(v1::CallbackFailed { message }));
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::answer::{Expected, Gathering, Outcome};
+use super::event::short;
 use super::link::Link;
 use super::report::Reporter;
 use crate::callback::{CallbackStream, Gone};
@@ -65,7 +66,7 @@ impl Served {
             Ok(Err(Gone)) => return Err(Fault::Gone),
             Err(_) => Fault::Deadline(self.deadline),
         };
-        let about = about();
+        let about = short(about());
         self.reporter.callback_failed(format!("Network policy, asked about {about}: {fault}"));
         Err(fault)
     }

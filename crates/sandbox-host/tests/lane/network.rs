@@ -194,6 +194,47 @@ async fn nothing_is_left_after_the_end() {
     assert_eq!(closed.collect::<Vec<_>>(), [v1::FlowEnd::Shutdown]);
 }
 
+/// A lane with all that a network can have, from its boot to its end.
+async fn lane() {
+    let (port, (web, _)) = (echo().await, crate::servers::origin(None).await);
+    let (world, mut decider) = World::asking(0).await;
+    let (opened, ()) = tokio::join!(world.connect(port), async {
+        let (id, _) = decider.flow().await;
+        decider.decide(id, accept());
+    });
+    let mut relayed = opened.expect("accepted");
+    talk(&mut relayed, "word").await;
+    let (opened, ()) = tokio::join!(world.connect(web), async {
+        let (id, _) = decider.flow().await;
+        decider.decide(id, with_middleware());
+    });
+    let intercepted = opened.expect("accepted");
+    let request = v1::PublishPortRequest { guest_port: 80, ..v1::PublishPortRequest::default() };
+    soon(world.helper.network.clone().publish_port(request)).await.unwrap();
+    world.set_policy(v1::NetworkPolicy::default()).await.unwrap();
+    world.helper.shutdown(0).await.unwrap();
+    decider.ended().await;
+    let Helper { sandbox, process, filesystem, network, task, .. } = world.helper;
+    drop((sandbox, process, filesystem, network, world.guest, relayed, intercepted));
+    soon(task).await.unwrap().unwrap();
+}
+
+/// Open descriptors of this process.
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test]
+async fn lanes_that_have_ended_keep_no_descriptor() {
+    // What is made once stays, and each round leaves its two servers.
+    lane().await;
+    let before = descriptors();
+    for round in 1..=3 {
+        lane().await;
+        until("all are closed", || descriptors() <= before + 2 * round).await;
+    }
+}
+
 #[tokio::test]
 async fn a_machine_that_dies_takes_its_network_along() {
     let (world, decider) = World::asking(0).await;

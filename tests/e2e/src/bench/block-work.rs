@@ -37,8 +37,8 @@ const MEGABYTE: usize = 1 << 20;
 const BASE: u64 = 0;
 const WRITTEN: u64 = PART;
 const PART: u64 = 64 << 20;
-const ACCESSES: u64 = 2048;
-const SYNCED: u64 = 100;
+const ACCESSES: u64 = 8192;
+const SYNCED: u64 = 400;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

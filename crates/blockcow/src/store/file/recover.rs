@@ -62,6 +62,8 @@ impl FileStore {
         let own = Change { block: u64::from(seed()) << 31, count: 0, place: Place::Absent };
         writer.append(&[own])?;
         writer.flush()?;
+        // What earlier records have freed is free from here on: nothing may need them any more.
+        writer.sync()?;
         Ok(Self { shared: Arc::new(Shared { file, path, map, writer: Mutex::new(writer) }) })
     }
 }

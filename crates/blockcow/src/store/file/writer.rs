@@ -186,7 +186,7 @@ impl Writer {
         self.sync()
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let synced = self.file.sync();
         self.broken |= synced.is_err();
         Ok(synced?)

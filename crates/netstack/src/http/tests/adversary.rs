@@ -87,6 +87,29 @@ async fn a_slow_head_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_head_that_comes_drop_by_drop_is_given_up_while_others_are_served() {
+    let limits = Limits { head_deadline: Duration::from_millis(500), ..Limits::default() };
+    let world = World::new(Setup { limits, ..Setup::default() }).await;
+    let mut slow = world.connect(named(), inject()).await;
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n").await.unwrap();
+    let mut served = 0;
+    let drip = async {
+        // Every drop comes in time; the head never ends.
+        while slow.write_all(b"X: y\r\n").await.is_ok() {
+            let mut guest = world.connect(named(), inject()).await;
+            let send = format!("GET /quick HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+            let answer = talk(&mut guest, send.as_bytes(), "for /quick").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            served += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), drip).await.expect("it is given up");
+    assert!(served > 0);
+    assert!(world.seen.requests.lock().unwrap().iter().all(|parts| parts.uri.path() == "/quick"));
+}
+
+#[tokio::test]
 async fn a_quiet_connection_is_ended() {
     let limits = Limits { idle: Duration::from_millis(500), ..Limits::default() };
     let world = World::new(Setup { limits, ..Setup::default() }).await;

@@ -210,7 +210,9 @@ fn effort() -> u64 {
 
 #[test]
 fn a_crash_at_any_operation_leaves_what_was_flushed() {
-    for seed in 1..=3 * effort() {
+    // 15: blocks written soon after an opening, whose superblock the crash then loses.
+    for seed in (1..=3 * effort()).chain([15]) {
+        println!("seed {seed}");
         let history = history(seed, 60);
         history.check_all(&mut Random(seed), 3);
     }

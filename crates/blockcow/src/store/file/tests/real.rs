@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tempfile::TempDir;
 
 use crate::limits::MAX_STORE_MAP_BYTES;
@@ -100,6 +101,23 @@ fn the_size_of_the_disk_outlives_the_store() {
     drop(store);
     let store = FileStore::open(&path, BASE).unwrap();
     assert_eq!(store.disk_bytes(), Some(3 << 20));
+}
+
+#[tokio::test]
+async fn a_change_that_is_given_up_before_its_turn_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = FileStore::open_or_create(&folder.path().join("store"), BASE).unwrap();
+    let context = conformance::context();
+    let chunk = |byte| BlockChunk { start: 5, data: bytes::Bytes::from(vec![byte; 4096]) };
+    {
+        let _busy = store.shared.writer();
+        assert!(store.write(vec![chunk(1)], &context).now_or_never().is_none());
+    }
+    store.write(vec![chunk(2)], &context).await.unwrap();
+    while Arc::strong_count(&store.shared) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.read(5..6, &context).await.unwrap(), [chunk(2)]);
 }
 
 /// So many that the map would take more than its limit.
