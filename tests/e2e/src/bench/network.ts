@@ -6,16 +6,18 @@
  * usage: network.js NETSTACK_TAP NETSTACK_LOAD
  */
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
+import { promisify } from "node:util";
 import { median, report } from "./statistics.js";
+
+const execute = promisify(execFile);
 
 const ROUNDS = 3;
 const SECONDS = 2;
 const DEADLINE_MS = 60_000;
 const IDLE_FLOWS = 1000;
 const MTUS = [65520, 1500];
-const IPERF_PORT = "5201";
 const LOAD_PORT = "7000";
 
 const [tap, load] = process.argv.slice(2);
@@ -29,6 +31,8 @@ const namespaces: string[] = [];
 /** One way to connect a guest. */
 interface Kind {
   name: "ours" | "pasta" | "slirp4netns";
+  /** Each has a server of its own: one that hangs keeps nobody else waiting. */
+  iperfPort: string;
   /** By which the guest reaches the loopback of the host. */
   address: string;
   command(guest: string, mtu: number): string[];
@@ -42,6 +46,7 @@ interface Guest extends Kind {
 const KINDS: Kind[] = [
   {
     name: "ours",
+    iperfPort: "5201",
     address: "10.0.2.2",
     command: (guest, mtu) => [
       tap,
@@ -56,6 +61,7 @@ const KINDS: Kind[] = [
   },
   {
     name: "pasta",
+    iperfPort: "5202",
     address: "192.0.2.1",
     command: (guest, mtu) => {
       const ports = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
@@ -65,6 +71,7 @@ const KINDS: Kind[] = [
   },
   {
     name: "slirp4netns",
+    iperfPort: "5203",
     address: "10.0.2.2",
     command: (guest, mtu) => {
       const options = ["--configure", `--mtu=${mtu}`, "--netns-type=path"];
@@ -107,18 +114,17 @@ async function start(namespace: string, command: string[], told?: string): Promi
   return child;
 }
 
-function run(namespace: string, command: string[]): string {
-  return execFileSync("ip", ["netns", "exec", namespace, ...command], {
-    encoding: "utf8",
-    timeout: DEADLINE_MS,
-    maxBuffer: 64 << 20,
-  });
+/** Runs something to its end. What stays is heard meanwhile: who is not would wait to be. */
+async function run(namespace: string, command: string[]): Promise<string> {
+  const options = { timeout: DEADLINE_MS, maxBuffer: 64 << 20 };
+  const { stdout } = await execute("ip", ["netns", "exec", namespace, ...command], options);
+  return stdout;
 }
 
 /** Waits until the guest has a route. */
 async function connected(namespace: string): Promise<void> {
   const end = performance.now() + DEADLINE_MS;
-  while (!run(namespace, ["ip", "route"]).includes("default")) {
+  while (!(await run(namespace, ["ip", "route"])).includes("default")) {
     if (performance.now() > end) throw new Error(`${namespace} has no route`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -171,18 +177,18 @@ interface Transfer {
 }
 
 /** Gbit/s, and seconds of processor time for each GiB. */
-function throughput(guest: Guest, flows: number, into: boolean): [number, number] {
+async function throughput(guest: Guest, flows: number, into: boolean): Promise<[number, number]> {
   const options = ["-t", `${SECONDS}`, "-P", `${flows}`, "-J", ...(into ? ["-R"] : [])];
   const before = processorSeconds(guest);
-  const command = ["iperf3", "-c", guest.address, "-p", IPERF_PORT, ...options];
-  const { sum_received: sum } = (JSON.parse(run(guest.namespace, command)) as Transfer).end;
+  const command = ["iperf3", "-c", guest.address, "-p", guest.iperfPort, ...options];
+  const { sum_received: sum } = (JSON.parse(await run(guest.namespace, command)) as Transfer).end;
   const processor = processorSeconds(guest) - before;
   return [sum.bits_per_second / 1e9, processor / (sum.bytes / 2 ** 30)];
 }
 
-function work(guest: Guest, what: string): number[] {
+async function work(guest: Guest, what: string): Promise<number[]> {
   const to = `${guest.address}:${LOAD_PORT}`;
-  const output = run(guest.namespace, [load ?? "", what, to, "--seconds", `${SECONDS}`]);
+  const output = await run(guest.namespace, [load ?? "", what, to, "--seconds", `${SECONDS}`]);
   return output.trim().split(" ").map(Number);
 }
 
@@ -214,16 +220,16 @@ async function measure(guests: Guest[]): Promise<Map<string, Values>> {
       for (const into of [false, true]) {
         const which = `${into ? "into" : "out of"} the guest, ${flows} flow${flows > 1 ? "s" : ""}`;
         for (const guest of guests) {
-          const [speed, processor] = throughput(guest, flows, into);
+          const [speed, processor] = await throughput(guest, flows, into);
           note(`${which}, Gbit/s`, guest, speed);
           note(`${which}, CPU s/GiB`, guest, processor);
         }
       }
     }
     for (const guest of guests)
-      note("connect and close, /s", guest, work(guest, "connect")[0] ?? 0);
+      note("connect and close, /s", guest, (await work(guest, "connect"))[0] ?? 0);
     for (const guest of guests) {
-      const [p50 = 0, p99 = 0] = work(guest, "ping");
+      const [p50 = 0, p99 = 0] = await work(guest, "ping");
       note("round trip p50, us", guest, p50);
       note("round trip p99, us", guest, p99);
     }
@@ -256,8 +262,10 @@ try {
   ip("-n", HOST, "address", "add", "192.0.2.2/24", "dev", "up0");
   ip("-n", HOST, "link", "set", "up0", "up");
   ip("-n", HOST, "route", "add", "default", "via", "192.0.2.1");
-  const iperf = ["iperf3", "-s", "-B", "127.0.0.1", "-p", IPERF_PORT, "--forceflush"];
-  await start(HOST, iperf, "listening");
+  for (const { iperfPort } of KINDS) {
+    const iperf = ["iperf3", "-s", "-B", "127.0.0.1", "-p", iperfPort, "--forceflush"];
+    await start(HOST, iperf, "listening");
+  }
   await start(HOST, [load, "serve", `127.0.0.1:${LOAD_PORT}`], "ready");
   report("ours / pasta / slirp4netns, medians", "");
   for (const mtu of MTUS) {
