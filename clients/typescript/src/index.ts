@@ -23,6 +23,7 @@ export type { ProcessExit } from "./guest-process.js";
 export type { MemoryFile, MemoryOptions } from "./memory/create.js";
 export type { MemoryFileSystem, WriteFileOptions } from "./memory/memory-file-system.js";
 export type { MemoryEntry, MemorySizes, MemoryStat } from "./memory/stat.js";
+export type { VmMetrics } from "./metrics.js";
 export type {
   DirectoryEntry,
   FileStat,

@@ -13,7 +13,12 @@ import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
 import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
-import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
+import type {
+  BootRequest,
+  BootResponse,
+  GetMetricsResponse,
+  ProbeResponse,
+} from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
 import { MountServer, type ServedMount } from "./mounts/mount-server.js";
 import { NetworkServer, type ServedPolicy } from "./network/network-server.js";
@@ -161,6 +166,11 @@ export class Lane {
   /** Sends a signal, such as "SIGTERM", to a process group of the guest. */
   async signalProcess(pid: number, signal: string): Promise<void> {
     await this.process((processes) => processes.signal({ pid, signal }));
+  }
+
+  /** What the VM has used so far. */
+  metrics(): Promise<GetMetricsResponse> {
+    return this.#call(() => this.#connection.sandbox.getMetrics({}));
   }
 
   /** Makes a call about a process of the guest that has one answer. */

@@ -6,6 +6,7 @@ import type { EnvironmentFact } from "./facts/fact.js";
 import { guestFacts } from "./facts/guest-facts.js";
 import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
+import { metricsOf, type VmMetrics } from "./metrics.js";
 import type { Network } from "./network/definition.js";
 import type { LaneNetwork } from "./network/lane-network.js";
 import type { PublishedPort, PublishOptions } from "./network/published.js";
@@ -160,6 +161,13 @@ export class Vm implements AsyncDisposable {
    */
   events(): AsyncIterableIterator<VmEvent> {
     return this.#lane.events.read();
+  }
+
+  /**
+   * What the VM has used so far. Rejects with `sandbox-exited` or `sandbox-closed`.
+   */
+  metrics(): Promise<VmMetrics> {
+    return handled(this.#lane.metrics().then(metricsOf));
   }
 
   /**

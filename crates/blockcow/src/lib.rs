@@ -37,7 +37,7 @@ pub mod store;
 mod target;
 
 pub use contents::{Piece, contents};
-pub use disk::{Disk, ImageFormat};
+pub use disk::{Disk, ImageFormat, Traffic};
 pub use error::{OpenError, OverlayError, ReadError, WriteError};
 pub use flatten::{FlattenError, FlattenOptions, FlattenProgress, flatten};
 pub use overlay::{DiskEvent, EventSink, OverlayOptions, StoreCall};

@@ -47,5 +47,5 @@ pub use link::{
 };
 pub use policy::{Decision, Grants, Policy};
 pub use service::{Intercepted, Interceptor, Resolver};
-pub use stack::{Config, ConnectGuestError, GuestPorts, Limits, Published, Stack, Stats};
+pub use stack::{Config, ConnectGuestError, GuestPorts, Limits, Meter, Published, Stack, Stats};
 pub use stream::GuestStream;

@@ -90,6 +90,8 @@ pub const BLOCK_RUNS_HELD: usize = 1 << 22;
 pub const CALLBACK_CLOSING: Duration = Duration::from_millis(300);
 /// Changes are gathered for this long before the guest is told.
 pub const GATHER_CHANGES: Duration = Duration::from_millis(20);
+/// Time for the guest to tell what its processes use (lanebox/v1/sandbox.proto).
+pub const GUEST_USAGE: Duration = Duration::from_secs(1);
 /// Time for the guest to announce changes to its watchers.
 pub const GUEST_ANNOUNCE: Duration = Duration::from_secs(30);
 /// Time for a callback when the mount names none (lanebox/v1/mount.proto).

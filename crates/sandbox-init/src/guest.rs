@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::guest::v1::guest_service_server::GuestService;
 use protocol::guest::v1::{
     AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
-    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
+    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
     configure_response,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::announce;
 use crate::boot::Step;
+use crate::boot::cgroup::{self, Usage};
 use crate::boot::configure::{self, Announce, set_clock};
 use crate::boot::settings::{Settings, timespec};
 use crate::channel::Written;
@@ -80,6 +81,16 @@ impl GuestService for Guest {
             errno: failure.errno().unwrap_or(nix::errno::Errno::EINVAL),
         })?;
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn get_usage(
+        &self,
+        _request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        self.machine.lane()?;
+        let Usage { cpu_micros, memory, available } = cgroup::usage();
+        let (memory_bytes, available_bytes) = (memory, available);
+        Ok(Response::new(GetUsageResponse { cpu_micros, memory_bytes, available_bytes }))
     }
 
     async fn announce_changes(

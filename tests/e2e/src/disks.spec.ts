@@ -49,6 +49,26 @@ describe("a root in memory", () => {
     assert(Number(blocks) > 120_000, blocks);
   });
 
+  test("metrics tell what the guest has used", async () => {
+    const before = await vm.metrics();
+    await shell(
+      vm,
+      "dd if=/dev/zero of=/written bs=1M count=4; sync; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; rm /written",
+    );
+    const after = await vm.metrics();
+    assert(
+      after.disk.writtenBytes - before.disk.writtenBytes >= 4 * MIB,
+      String(after.disk.writtenBytes),
+    );
+    assert(before.disk.readBytes > 0 && after.uptimeMs > before.uptimeMs);
+    assert(after.host.cpuTimeMs > before.host.cpuTimeMs);
+    assert(after.host.memoryBytes > 32 * MIB, String(after.host.memoryBytes));
+    assert(before.guest !== undefined && after.guest !== undefined);
+    assert(after.guest.cpuTimeMs > before.guest.cpuTimeMs);
+    assert(after.guest.memoryBytes > 0 && after.guest.availableBytes > after.guest.memoryBytes);
+    assert.equal(after.network, undefined);
+  });
+
   test("is full at its budget with ENOSPC, and works on", async () => {
     const memory = () => memoryKiB(helper()) * 1024;
     for (const round of [1, 2]) {

@@ -236,6 +236,12 @@ function sandboxRoutes(router: ConnectRouter, fake: Fake, watch: WatchFeed): voi
       };
     },
     getStatus: () => ({ state: State.RUNNING }),
+    getMetrics: () => ({
+      uptimeNanos: 1_500_000n,
+      host: { cpuNanos: 2_000_000n, residentBytes: 3n },
+      disk: { inBytes: 4n, outBytes: 5n },
+      network: { inBytes: 6n, outBytes: 7n },
+    }),
     shutdown: async (request) => {
       note(`shutdown ${request.deadlineMs}`);
       watch.state(State.CLOSING);

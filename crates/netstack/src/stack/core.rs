@@ -132,8 +132,18 @@ impl Core {
         }
     }
 
+    /// Hands frames to the device. `true`: all of them.
+    pub(crate) fn write(&mut self, device: &mut Device) -> Result<bool, Error> {
+        let before = self.outbox.waiting();
+        let written = device.write(&mut self.outbox);
+        let out = before.saturating_sub(self.outbox.waiting());
+        self.counters.frames_out.fetch_add(out as u64, Ordering::Relaxed);
+        written
+    }
+
     /// Takes in a frame of the guest.
     pub(crate) fn frame(&mut self, bytes: &[u8], sums: Sums, now: Instant) {
+        self.counters.frames_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.outbox.is_flooded() {
             return self.dropped(Dropped::GuestBusy);
         }

@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{Config, Limits};
-pub use counters::Stats;
+pub use counters::{Meter, Stats};
 pub use ports::{ConnectGuestError, GuestPorts, Published};
 
 use self::core::{Core, Parts};
@@ -127,6 +127,12 @@ impl Stack {
     #[must_use]
     pub fn guest_ports(&self) -> GuestPorts {
         self.ports.clone()
+    }
+
+    /// What reads the counters while the stack runs.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(self.counters.clone())
     }
 
     /// A look at the counters.

@@ -12,7 +12,7 @@ use protocol::guest::v1::configure_response::Response;
 use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
-use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, ShutdownRequest};
+use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, GetUsageRequest, GetUsageResponse, ShutdownRequest};
 use protocol::{ErrorCode, v1};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ use super::run::RunStream;
 use crate::limits::{
     CLIENT_MESSAGE_BYTES, GUEST_ANNOUNCE, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW,
     GUEST_HEADER_BYTES, GUEST_MESSAGE_BYTES, GUEST_RESET_STREAMS, GUEST_RUN_MESSAGE_BYTES,
-    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, GUEST_WARNINGS, PROCESS_SIGNAL,
+    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, GUEST_USAGE, GUEST_WARNINGS, PROCESS_SIGNAL,
 };
 use crate::request::SignalPlan;
 use crate::watched::{Signs, Watched};
@@ -184,6 +184,18 @@ impl Guest {
                 Ok(kept.map(|text| check::sentence(text)).collect())
             }
             Err(status) => Err(self.read(status, SHUTDOWN_ERRORS).await),
+        }
+    }
+
+    /// What the guest's processes use, as it says.
+    ///
+    /// # Errors
+    /// [`GuestError`].
+    pub async fn usage(&self) -> Result<GetUsageResponse, GuestError> {
+        match timeout(GUEST_USAGE, self.guest.clone().get_usage(GetUsageRequest {})).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.read(status, SHUTDOWN_ERRORS).await),
+            Err(_) => Err(GuestError::Deadline { what: "tell its usage", after: GUEST_USAGE }),
         }
     }
 

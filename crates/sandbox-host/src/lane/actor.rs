@@ -94,6 +94,9 @@ impl Actor {
                 Command::Network(reply) => {
                     let _ = reply.send(Err(Error::NotRunning(State::Idle)));
                 }
+                Command::Measure(reply) => {
+                    let _ = reply.send(Err(Error::NotRunning(State::Idle)));
+                }
                 Command::Shutdown(within, reply) => {
                     self.closers.add(within, reply);
                     let ended = Ended::new(EndReason::Closed, "Closed before it was booted", None);
@@ -174,6 +177,9 @@ impl Actor {
                     Some(Command::Network(reply)) => {
                         let _ = reply.send(Err(Error::NotRunning(State::Booting)));
                     }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Err(Error::NotRunning(State::Booting)));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         return Err(Stop::Closed);
@@ -216,6 +222,9 @@ impl Actor {
                         let control = network.as_ref().map(|network| network.control().clone());
                         let _ = reply.send(control.ok_or(Error::NoNetwork));
                     }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Ok(live.measure(network.as_ref(), &guest)));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         break Over::Close;
@@ -254,6 +263,9 @@ impl Actor {
                     let _ = reply.send(Err(Error::Ended(ended.clone())));
                 }
                 Command::Network(reply) => {
+                    let _ = reply.send(Err(Error::Ended(ended.clone())));
+                }
+                Command::Measure(reply) => {
                     let _ = reply.send(Err(Error::Ended(ended.clone())));
                 }
                 Command::Shutdown(_, reply) => {

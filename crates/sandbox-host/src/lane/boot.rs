@@ -9,18 +9,18 @@
 //! this future finds there what is to be killed.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use blockcow::Disk;
 use engine::probe::choose;
-use engine::{DiskSpec, Exit, NetworkSpec, VmSpec};
+use engine::{DiskSpec, Exit, NetworkSpec, Usage, VmSpec};
 use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::handle::Booted;
+use super::handle::{Booted, Measured};
 use super::journal::Journal;
 use super::streams::Streams;
 use super::{Engine, Machine};
@@ -54,6 +54,7 @@ pub(super) struct Live {
     pub(super) mounts: Mounts,
     pub(super) disk: Arc<Disk>,
     pub(super) network: Option<Network>,
+    pub(super) started: Instant,
 }
 
 /// The files of a boot, opened; kernel and initramfs are verified, the root image is being.
@@ -187,7 +188,8 @@ impl Boot<'_> {
         let source = machine.take_console();
         let journal = self.journal.clone();
         let console = tokio::spawn(async move { journal.console().fill_from(source).await });
-        *self.slot = Some(Live { machine, console, mounts, disk, network });
+        let started = Instant::now();
+        *self.slot = Some(Live { machine, console, mounts, disk, network, started });
         control
     }
 
@@ -227,6 +229,17 @@ impl Boot<'_> {
 }
 
 impl Live {
+    /// What was used so far. The network may have been taken out already.
+    pub(super) fn measure(&self, network: Option<&Network>, guest: &Guest) -> Measured {
+        Measured {
+            uptime: self.started.elapsed(),
+            host: self.machine.usage().and(Usage::of(std::process::id())),
+            disk: self.disk.traffic(),
+            network: network.map(Network::traffic),
+            guest: guest.clone(),
+        }
+    }
+
     /// Waits for what the engine has still written of the console.
     pub(super) async fn drain_console(&mut self) {
         if self.console.is_finished() {

@@ -53,6 +53,9 @@ impl Actor {
                     Some(Command::Network(reply)) => {
                         let _ = reply.send(Err(GuestError::Lost.into()));
                     }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Err(GuestError::Lost.into()));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         break;
@@ -89,6 +92,9 @@ impl Actor {
                         let _ = reply.send(Err(Error::Closed));
                     }
                     Some(Command::Network(reply)) => {
+                        let _ = reply.send(Err(Error::Closed));
+                    }
+                    Some(Command::Measure(reply)) => {
                         let _ = reply.send(Err(Error::Closed));
                     }
                     Some(Command::Shutdown(within, reply)) => {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use blockcow::Traffic;
+use engine::Usage;
 use engine::probe::{EngineKind, Finding, IsolationKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -33,6 +35,21 @@ pub struct Booted {
     pub kernel_release: String,
 }
 
+/// What a VM has used so far.
+#[derive(Debug)]
+pub struct Measured {
+    /// Since the engine was started.
+    pub uptime: Duration,
+    /// By the engine and this process.
+    pub host: Usage,
+    /// Of the root disk, by the guest.
+    pub disk: Traffic,
+    /// By the guest, when it has a network.
+    pub network: Option<Traffic>,
+    /// Whom to ask about the guest's processes.
+    pub guest: Guest,
+}
+
 /// What the actor can be asked for.
 pub(super) enum Command {
     /// Boot; dropping the receiver cancels.
@@ -41,6 +58,8 @@ pub(super) enum Command {
     Guest(oneshot::Sender<Result<Guest, Error>>),
     /// Give what can be done to the network, while there is one.
     Network(oneshot::Sender<Result<Arc<Control>, Error>>),
+    /// Tell what was used so far, while processes can run.
+    Measure(oneshot::Sender<Result<Measured, Error>>),
     /// End the VM within this time; answered when it has ended.
     Shutdown(Duration, oneshot::Sender<Arc<Ended>>),
 }
@@ -142,6 +161,14 @@ impl Lane {
     /// [`Error::NotRunning`], [`Error::NoNetwork`], [`Error::Closed`] or [`Error::Ended`].
     pub async fn network(&self) -> Result<Arc<Control>, Error> {
         self.ask(Command::Network).await?
+    }
+
+    /// What was used so far.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Closed`] or [`Error::Ended`].
+    pub async fn measure(&self) -> Result<Measured, Error> {
+        self.ask(Command::Measure).await?
     }
 
     /// Ends the VM and waits until it is gone. Can be called any number of times at once; the

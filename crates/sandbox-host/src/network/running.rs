@@ -4,11 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use blockcow::Traffic;
 use engine::NetworkSpec;
 use netstack::device::Device;
 use netstack::tls::Authority;
 use netstack::{
-    Config, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, Observer, PREFIX_V4, PREFIX_V6, Stack,
+    Config, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, Meter, Observer, PREFIX_V4, PREFIX_V6, Stack,
 };
 use protocol::guest::v1 as guest_v1;
 use tokio::runtime::Handle;
@@ -39,6 +40,7 @@ pub struct Network {
     task: Option<JoinHandle<()>>,
     in_guest: guest_v1::Network,
     placeholders: Vec<(String, String)>,
+    meter: Meter,
 }
 
 impl Network {
@@ -78,9 +80,10 @@ impl Network {
         let stack = Stack::start(config, device, control.policy(), observer, &Handle::current());
         let stack = stack.map_err(|error| failed(&error))?;
         control.lead_to(stack.guest_ports());
+        let meter = stack.meter();
         let stop = CancellationToken::new();
         let task = tokio::spawn(watch_over(stack, stop.clone(), Arc::clone(journal)));
-        let network = Self { control, stop, task: Some(task), in_guest, placeholders };
+        let network = Self { control, stop, task: Some(task), in_guest, placeholders, meter };
         Ok((network, NetworkSpec { frames, mac: GUEST_MAC, mtu: MTU }))
     }
 
@@ -92,6 +95,12 @@ impl Network {
     /// What the guest's environment has in place of secrets.
     pub fn placeholders(&self) -> &[(String, String)] {
         &self.placeholders
+    }
+
+    /// Bytes of frames that the guest has received and sent.
+    pub fn traffic(&self) -> Traffic {
+        let stats = self.meter.look();
+        Traffic { read: stats.frames_out, written: stats.frames_in }
     }
 
     /// What can be done to it.

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::probe::{EngineKind, Finding, FindingCode, IsolationKind};
-use engine::{Exit, ExitReason, NetworkSpec, StartError, VmSpec};
+use engine::{Exit, ExitReason, NetworkSpec, StartError, Usage, VmSpec};
 use nix::sys::socket::{Shutdown, shutdown};
 use sandbox_host::lane::{Engine, Machine, Pending};
 use tokio::io::AsyncWriteExt;
@@ -164,6 +165,10 @@ impl Machine for FakeMachine {
 
     fn detail(&self) -> String {
         "played".to_owned()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { cpu: Duration::from_secs(3), resident_bytes: 1 << 20 }
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -16,6 +16,7 @@ mod file_requests;
 mod filesystem;
 mod guest;
 mod hostile;
+mod metrics;
 mod mounts;
 #[path = "../../../netstack/tests/frames/guest.rs"]
 #[allow(dead_code, reason = "shared with the tests of netstack")]
