@@ -6,8 +6,8 @@ use std::time::Duration;
 use protocol::guest::v1::guest_service_server::GuestService;
 use protocol::guest::v1::{
     AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
-    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
-    configure_response,
+    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse,
+    ShutdownRequest, ShutdownResponse, StepStarted, configure_response,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;

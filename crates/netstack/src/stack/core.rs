@@ -21,6 +21,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::config::Config;
 use super::counters::Counters;
 use super::inbound::{Attempt, Inbound};
+use crate::device::Device;
+use crate::error::Error;
 use crate::event::{Dropped, Event, FlowEnd, Observer};
 use crate::flow::{Flow, FlowId, Origin, Table, Timers, Transport};
 use crate::gateway::{Gateway, Handled};
@@ -134,9 +136,9 @@ impl Core {
 
     /// Hands frames to the device. `true`: all of them.
     pub(crate) fn write(&mut self, device: &mut Device) -> Result<bool, Error> {
-        let before = self.outbox.waiting();
+        let before = self.outbox.waiting_bytes();
         let written = device.write(&mut self.outbox);
-        let out = before.saturating_sub(self.outbox.waiting());
+        let out = before.saturating_sub(self.outbox.waiting_bytes());
         self.counters.frames_out.fetch_add(out as u64, Ordering::Relaxed);
         written
     }

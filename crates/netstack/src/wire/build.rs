@@ -59,7 +59,7 @@ impl Outbox {
     }
 
     /// Bytes that wait, with what the device has before each frame.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.end - self.start
     }
 

@@ -12,7 +12,9 @@ use protocol::guest::v1::configure_response::Response;
 use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
-use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, GetUsageRequest, GetUsageResponse, ShutdownRequest};
+use protocol::guest::v1::{
+    AnnounceChangesRequest, ConfigureRequest, GetUsageRequest, GetUsageResponse, ShutdownRequest,
+};
 use protocol::{ErrorCode, v1};
 use tokio::net::UnixStream;
 use tokio::time::timeout;

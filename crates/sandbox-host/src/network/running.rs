@@ -9,7 +9,8 @@ use engine::NetworkSpec;
 use netstack::device::Device;
 use netstack::tls::Authority;
 use netstack::{
-    Config, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, Meter, Observer, PREFIX_V4, PREFIX_V6, Stack,
+    Config, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, Meter, Observer, PREFIX_V4, PREFIX_V6,
+    Stack,
 };
 use protocol::guest::v1 as guest_v1;
 use tokio::runtime::Handle;

@@ -12,7 +12,8 @@ use protocol::guest::v1::guest_service_server::{GuestService, GuestServiceServer
 use protocol::guest::v1::process_service_server::{ProcessService, ProcessServiceServer};
 use protocol::guest::v1::{
     AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
-    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
+    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse,
+    ShutdownRequest, ShutdownResponse, StepStarted,
 };
 use protocol::v1::run_request::Request as In;
 use protocol::v1::run_response::Response as Out;
@@ -70,6 +71,7 @@ pub(crate) struct Seen {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            usage: None,
             configure: Arc::new(|request| {
                 assert_eq!(request.root.unwrap().device, "/dev/vda");
                 assert!(request.time_unix_nanos > 1_700_000_000_000_000_000);

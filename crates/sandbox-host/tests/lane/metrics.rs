@@ -9,10 +9,10 @@ use crate::guest::Script;
 
 #[tokio::test]
 async fn metrics_are_those_of_the_engine_and_of_the_guest() {
-    let usage =
-        GetUsageResponse { cpu_micros: 5, memory_bytes: u64::MAX, available_bytes: 7 };
+    let usage = GetUsageResponse { cpu_micros: 5, memory_bytes: u64::MAX, available_bytes: 7 };
     let helper = Helper::booted(Script { usage: Some(usage), ..Script::default() }).await;
-    let asked = helper.sandbox.clone().get_metrics(v1::GetMetricsRequest {});
+    let mut sandbox = helper.sandbox.clone();
+    let asked = sandbox.get_metrics(v1::GetMetricsRequest {});
     let metrics = soon(asked).await.unwrap().into_inner();
     assert!(metrics.uptime_nanos > 0);
     let host = metrics.host.unwrap();
@@ -27,7 +27,8 @@ async fn metrics_are_those_of_the_engine_and_of_the_guest() {
 #[tokio::test]
 async fn guest_that_does_not_answer_is_left_out() {
     let helper = Helper::booted(Script::default()).await;
-    let asked = helper.sandbox.clone().get_metrics(v1::GetMetricsRequest {});
+    let mut sandbox = helper.sandbox.clone();
+    let asked = sandbox.get_metrics(v1::GetMetricsRequest {});
     let metrics = soon(asked).await.unwrap().into_inner();
     assert_eq!(metrics.guest, None);
     assert!(metrics.host.is_some());
@@ -36,6 +37,7 @@ async fn guest_that_does_not_answer_is_left_out() {
 #[tokio::test]
 async fn metrics_need_a_vm_that_runs() {
     let helper = Helper::start(Script::default()).await;
-    let asked = helper.sandbox.clone().get_metrics(v1::GetMetricsRequest {});
-    assert_code(&detail(soon(asked).await), ErrorCode::NotRunning);
+    let mut sandbox = helper.sandbox.clone();
+    let asked = sandbox.get_metrics(v1::GetMetricsRequest {});
+    assert_code(&detail(soon(asked).await), ErrorCode::InvalidArgument);
 }
