@@ -9,6 +9,7 @@ import { bareMachineLike, bootBare } from "./bare-qemu.js";
 import { benchCallbacks } from "./callbacks.js";
 import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
+import { benchProcesses } from "./processes.js";
 import { median, percentile, report } from "./statistics.js";
 
 const BOOTS = 15;
@@ -84,6 +85,7 @@ if (only === "all") {
   await benchExec();
   benchSizes();
 }
+if (only === "all" || only === "processes") await benchProcesses();
 if (only === "all" || only === "callbacks") await benchCallbacks();
 if (only === "all" || only === "files") {
   await benchFilesystems(join(examples, "serve_fs"), join(programs, "file-work"));
