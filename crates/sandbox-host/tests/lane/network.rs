@@ -187,11 +187,9 @@ async fn nothing_is_left_after_the_end() {
     decider.ended().await;
     unused.ended().await;
     until("no thread is left", || threads() == 0).await;
-    let closed = world.events().into_iter().filter_map(|event| match event {
-        Event::Closed(closed) => Some(closed.end()),
-        _ => None,
-    });
-    assert_eq!(closed.collect::<Vec<_>>(), [v1::FlowEnd::Shutdown]);
+    let closed = world.told("the flow's end", |event| matches!(event, Event::Closed(_))).await;
+    let Event::Closed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.end(), v1::FlowEnd::Shutdown);
 }
 
 /// A lane with all that a network can have, from its boot to its end.

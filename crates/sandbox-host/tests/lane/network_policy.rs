@@ -95,12 +95,15 @@ async fn answers_that_cannot_be_deny_and_are_told() {
         let told = world.faults().pop().unwrap();
         assert!(told.contains(said) && told.contains(&format!("10.0.2.2:{port}")), "{told}");
     }
-    let denied = world.events().into_iter().filter_map(|event| match event {
-        Event::Denied(denied) => Some(denied),
-        _ => None,
-    });
-    let denied: Vec<_> = denied.collect();
-    assert_eq!(denied.len(), 7);
+    let denials = || {
+        let denied = world.events().into_iter().filter_map(|event| match event {
+            Event::Denied(denied) => Some(denied),
+            _ => None,
+        });
+        denied.collect::<Vec<_>>()
+    };
+    until("all are told", || denials().len() == 7).await;
+    let denied = denials();
     assert!(denied.iter().all(|denied| denied.reason() == v1::FlowDenial::PolicyFailed));
     assert!(denied.iter().all(|denied| !denied.detail.is_empty()));
     // The same stream goes on.
