@@ -27,7 +27,7 @@ import { type HttpMiddleware, InterceptedRequest, type RequestVerdict } from "./
 import { Verdict } from "./verdict.js";
 
 /** Questions that may be unanswered at a time. Each may hold the head of a request, 64 KiB. */
-export const CREDITS = 512;
+export const CREDITS = 1024;
 
 type Answer = NetworkAnswer["answer"];
 type Released = { readonly case: "released"; readonly value: { readonly flowId: bigint } };
