@@ -9,6 +9,7 @@ test("run has its defaults and takes everything after --", () => {
   assert.deepEqual(parseCommand(["run", "--", "sh", "-c", "--image", "--", "x"]), {
     name: "run",
     image: "debian:12",
+    persistent: undefined,
     cpus: undefined,
     memoryMiB: undefined,
     env: {},
@@ -34,10 +35,11 @@ test("run takes its options", () => {
     "-e",
     "B=",
   ];
-  const more = ["--timeout", "1.5", "--isolation", "emulated"];
+  const more = ["--timeout", "1.5", "--isolation", "emulated", "--persistent", "/disk"];
   assert.deepEqual(parseCommand(["run", ...given, ...more, "--", "true"]), {
     name: "run",
     image: "busybox:1.35",
+    persistent: "/disk",
     cpus: 2,
     memoryMiB: 300,
     env: { A: "b=c", B: "" },
@@ -93,6 +95,7 @@ test("run and shell take ports to publish and hosts to allow", () => {
 
 test("shell has the options of run but for the timeout, and a login shell without a command", () => {
   const plain = {
+    persistent: undefined,
     cpus: undefined,
     memoryMiB: undefined,
     env: {},
@@ -126,15 +129,35 @@ test("shell has the options of run but for the timeout, and a login shell withou
   }
 });
 
-test("cp copies from the guest", () => {
-  assert.deepEqual(parseCommand(["cp", "--image", "busybox:1.35", "guest:/etc", "here"]), {
+test("cp copies from the guest, and into a root that is kept", () => {
+  const out = ["cp", "--image", "busybox:1.35", "guest:/etc", "here"];
+  assert.deepEqual(parseCommand(out), {
     name: "cp",
     image: "busybox:1.35",
+    persistent: undefined,
     isolation: undefined,
-    from: "/etc",
-    to: "here",
+    direction: "out",
+    guestPath: "/etc",
+    hostPath: "here",
   });
-  for (const wrong of [["cp"], ["cp", "a", "b"], ["cp", "guest:/a"], ["cp", "a", "guest:/b"]]) {
+  assert.deepEqual(parseCommand(["cp", "--persistent", "/disk", "here", "guest:/etc"]), {
+    name: "cp",
+    image: "debian:12",
+    persistent: "/disk",
+    isolation: undefined,
+    direction: "in",
+    guestPath: "/etc",
+    hostPath: "here",
+  });
+  for (const wrong of [
+    ["cp"],
+    ["cp", "a", "b"],
+    ["cp", "guest:/a"],
+    ["cp", "a", "guest:/b"],
+    ["cp", "--persistent", "", "a", "guest:/b"],
+    ["cp", "--persistent", "/disk", "guest:/a", "guest:/b"],
+    ["cp", "--persistent", "/disk", "a", "guest:b"],
+  ]) {
     assert.throws(() => parseCommand(wrong), UsageError);
   }
 });

@@ -31,6 +31,8 @@ export interface MountArgument {
 export interface RunCommand {
   readonly name: "run";
   readonly image: string;
+  /** The file that keeps what the guest changes of its root; without it the root is read-only. */
+  readonly persistent: string | undefined;
   readonly cpus: number | undefined;
   readonly memoryMiB: number | undefined;
   readonly env: Record<string, string>;
@@ -56,11 +58,14 @@ export interface ShellCommand extends Omit<RunCommand, "name" | "timeoutMs" | "c
 export interface CopyCommand {
   readonly name: "cp";
   readonly image: string;
+  /** As in {@link RunCommand}. */
+  readonly persistent: string | undefined;
   readonly isolation: IsolationMinimum | undefined;
+  readonly direction: "in" | "out";
   /** Path in the guest. */
-  readonly from: string;
+  readonly guestPath: string;
   /** Path here. */
-  readonly to: string;
+  readonly hostPath: string;
 }
 
 /** The disk that `lanebox image` is about. */
@@ -110,6 +115,7 @@ const common = {
 const machineOptions = {
   ...common,
   image: { type: "string" },
+  persistent: { type: "string" },
   cpus: { type: "string" },
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
@@ -185,21 +191,32 @@ function parseShell(argv: readonly string[]): Command {
 const GUEST = "guest:";
 
 function parseCopy(argv: readonly string[]): Command {
-  const options = { ...common, image: { type: "string" }, isolation: { type: "string" } } as const;
+  const { image: ofImage, persistent: ofDisk, isolation: ofKind } = machineOptions;
+  const options = { ...common, image: ofImage, persistent: ofDisk, isolation: ofKind } as const;
   const { values, positionals } = parse(argv, options, true);
   if (values.help) return { name: "help" };
   const [from, to, ...more] = positionals;
   if (from === undefined || to === undefined || more.length > 0) {
-    throw new UsageError("cp takes two paths: lanebox cp [OPTION…] guest:/PATH PATH");
+    throw new UsageError(
+      "cp takes two paths, one of them in the guest: lanebox cp [OPTION…] guest:/PATH PATH",
+    );
   }
-  if (to.startsWith(GUEST)) {
-    throw new UsageError("cp copies out of the guest: what is copied in would be gone with its VM");
+  const [direction, guest, hostPath] = to.startsWith(GUEST)
+    ? (["in", to, from] as const)
+    : (["out", from, to] as const);
+  if (!guest.startsWith(`${GUEST}/`) || hostPath.startsWith(GUEST)) {
+    throw new UsageError(
+      `cp: expected guest:/PATH and a path of this machine, got '${argv.join(" ")}'`,
+    );
   }
-  if (!from.startsWith(`${GUEST}/`)) {
-    throw new UsageError(`cp: expected guest:/PATH, got '${from}'`);
+  const { image, persistent, isolation } = machine(values);
+  if (direction === "in" && persistent === undefined) {
+    throw new UsageError(
+      "cp into the guest needs --persistent: what is copied would be gone with its VM",
+    );
   }
-  const { image, isolation } = machine(values);
-  return { name: "cp", image, isolation, from: from.slice(GUEST.length), to };
+  const guestPath = guest.slice(GUEST.length);
+  return { name: "cp", image, persistent, isolation, direction, guestPath, hostPath };
 }
 
 function parseImage([first, ...rest]: readonly string[]): Command {
@@ -262,8 +279,7 @@ function parseFlatten(argv: readonly string[]): Command {
 /** A file is told from a name by a slash in it. */
 function disk(image: string, values: { format?: string; persistent?: string }): DiskArgument {
   const given = checked("--format", values.format, oneOf("qcow2", "raw"));
-  if (values.persistent === "") throw new UsageError("--persistent: expected the path of a file");
-  const persistent = values.persistent === undefined ? undefined : resolve(values.persistent);
+  const persistent = filePath("--persistent", values.persistent);
   if (!image.includes("/")) {
     if (given !== undefined)
       throw new UsageError("--format: it is for files, not for named images");
@@ -277,6 +293,11 @@ function disk(image: string, values: { format?: string; persistent?: string }): 
   return { image: { path: resolve(image) }, format, persistent };
 }
 
+function filePath(option: string, given: string | undefined): string | undefined {
+  if (given === "") throw new UsageError(`${option}: expected the path of a file`);
+  return given === undefined ? undefined : resolve(given);
+}
+
 /** What a file's name says; its content is not asked, for a guest may have written it. */
 const FORMATS = [
   [".qcow2", "qcow2"],
@@ -287,6 +308,7 @@ const FORMATS = [
 /** What `run` and `shell` both say of the VM and its environment. */
 function machine(values: {
   image?: string;
+  persistent?: string;
   cpus?: string;
   memory?: string;
   env?: string[];
@@ -297,6 +319,7 @@ function machine(values: {
 }) {
   return {
     image: checked("--image", values.image ?? DEFAULT_IMAGE, imageName) as string,
+    persistent: filePath("--persistent", values.persistent),
     cpus: checked("--cpus", number(values.cpus), integer(1, 64)),
     memoryMiB: checked("--memory", number(values.memory), integer(128, 1_048_576)),
     env: variables(values.env ?? []),

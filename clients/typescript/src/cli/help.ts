@@ -5,14 +5,18 @@ export const HELP = `usage:
   lanebox run [OPTION…] -- COMMAND [ARGUMENT…]   run a command in a microVM of its own
   lanebox shell [OPTION…] [-- COMMAND…]          an interactive shell in a microVM of its own
   lanebox cp [OPTION…] guest:/PATH PATH          copy a file or tree of an image to this machine
+  lanebox cp --persistent FILE [OPTION…] PATH guest:/PATH
+                                                 copy one into a root that is kept
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
   lanebox images [--json]                        list the images that are installed
   lanebox image info [OPTION…] IMAGE             tell what an image is and how large
   lanebox image flatten [OPTION…] IMAGE DEST     write it, with what lies over it, as one QCOW2 file
   lanebox --help | --version
 
-options of run and shell (cp: --image and --isolation):
+options of run and shell (cp: --image, --persistent and --isolation):
   --image NAME       image to boot, by name and version   (default: ${DEFAULT_IMAGE})
+  --persistent FILE  keep what the guest changes of its root in FILE, which is made when it is not
+                     there; one VM at a time; without it the root is read-only
   --cpus N           virtual processors, 1 to 64          (default: 1)
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)
   -e, --env K=V      a variable of the command; may be given several times

@@ -12,7 +12,7 @@ import { Interrupt } from "./interrupt.js";
 import { write } from "./output.js";
 
 /** What describes the VM; what is left out has the library's default. */
-export type LaneOptions = Pick<RunCommand, "image" | "isolation"> &
+export type LaneOptions = Pick<RunCommand, "image" | "persistent" | "isolation"> &
   Partial<Pick<RunCommand, "cpus" | "memoryMiB" | "mounts" | "publish" | "allowHosts">>;
 
 /** Boots, works, closes. Resolves with the exit status; rejects with errors of Lanebox. */
@@ -21,7 +21,7 @@ export async function inLane(
   work: (lane: Lane, interrupt: Interrupt) => Promise<number>,
 ): Promise<number> {
   const definition = checkDefinition({
-    rootfs: rootfs.builtIn(options.image),
+    rootfs: rootOf(options),
     resources: { cpus: options.cpus, memoryMiB: options.memoryMiB },
     isolation: { minimum: options.isolation },
     network: networkOf(options),
@@ -50,6 +50,11 @@ export async function inLane(
   } finally {
     interrupt.dispose();
   }
+}
+
+function rootOf({ image, persistent }: LaneOptions) {
+  const base = rootfs.builtIn(image);
+  return persistent === undefined ? base : rootfs.persistent({ base, path: persistent });
 }
 
 /** Default deny: what the options name, and nothing else. */
