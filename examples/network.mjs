@@ -18,7 +18,7 @@ function certificate() {
   try {
     const [key, cert] = [join(folder, "key"), join(folder, "cert")];
     const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-    const names = ["-subj", `/CN=${HOST}`, "-addext", `subjectAltName=DNS:${HOST}`];
+    const names = ["-subj", `/CN=${HOST}`, "-extensions", "v3_req", "-addext", `subjectAltName=DNS:${HOST}`];
     execFileSync("openssl", ["req", "-x509", ...kind, ...names, "-keyout", key, "-out", cert], { stdio: "pipe" });
     return { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
   } finally {
@@ -60,11 +60,15 @@ export async function decideTheNetwork({ run, show }) {
     ],
   });
   const vm = await sandbox.boot();
+  const refused = new Set();
   const told = (async () => {
     for await (const event of vm.events()) {
       if (event.type === "flow-denied") show(`event: denied ${event.flow.transport} to ${event.flow.dst.ip}:${event.flow.dst.port} (${event.detail})`);
       const record = event.type === "network-audit" ? event.record : {};
-      if (record.kind === "dns" && record.outcome === "refused") show(`event: refused to look up ${record.name} (${record.detail})`);
+      if (record.kind === "dns" && record.outcome === "refused" && !refused.has(record.name)) {
+        refused.add(record.name);
+        show(`event: refused to look up ${record.name} (${record.detail})`);
+      }
       if (record.kind === "http") show(`event: ${record.method} ${record.host}${record.path} ${record.status}, ${record.receivedBytes} bytes`);
     }
   })();
