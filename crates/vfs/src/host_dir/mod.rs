@@ -30,6 +30,7 @@ mod options;
 mod owners;
 mod place;
 mod proc_fd;
+mod source;
 mod watch;
 mod xattrs;
 

@@ -62,7 +62,7 @@ impl HostDir {
     pub(super) fn adopt(&self, place: &Place<'_>, fd: OwnedFd) -> Result<Entry, Errno> {
         let found = attributes::of_fd(fd.as_fd())?;
         if self.options.submounts {
-            super::file_system::refuse_special(fd.as_fd()).map_err(|_| Errno::EACCES)?;
+            super::source::refuse_special(fd.as_fd()).map_err(|_| Errno::EACCES)?;
         }
         let node = self.nodes.count(Self::sighting(place, found), fd)?;
         Ok(self.entry(&node, &found))
