@@ -40,7 +40,7 @@ export interface Server {
 
 /** Starts a server in a group of its own, under a shell that tells its times, and waits for its socket. */
 export async function serve(program: string, args: string[], socket: string): Promise<Server> {
-  const child = spawn("bash", ["-c", '"$@"; times', "bash", program, ...args], {
+  const child = spawn("bash", ["-c", 'trap : TERM; "$@"; times', "bash", program, ...args], {
     stdio: ["ignore", "pipe", "inherit"],
     detached: true,
     env: { ...process.env, LC_ALL: "C" },

@@ -14,6 +14,8 @@ use super::open::FileStoreError;
 const MAGIC: [u8; 8] = *b"LANEBLK\n";
 const VERSION: u32 = 1;
 const FIXED: usize = 80;
+/// Numbers of superblocks and records never get this far.
+const MOST_COUNTED: u64 = 1 << 62;
 
 /// Most bytes of a base's identity.
 pub(super) const MAX_BASE_BYTES: usize = 1024;
@@ -87,6 +89,9 @@ impl Superblock {
         }
         if word(8) != VERSION {
             return Err(Invalid::Version(word(8)));
+        }
+        if [16, 56, 64].iter().any(|at| long(*at) > MOST_COUNTED) {
+            return Err(Invalid::Damaged);
         }
         let run = |at: usize| Some(word(at)..word(at).checked_add(word(at + 4))?);
         let base = bytes[FIXED..].get(..word(72) as usize).ok_or(Invalid::Damaged)?;

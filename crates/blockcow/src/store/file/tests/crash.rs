@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::disk::{FakeDisk, Operation, apply};
 use crate::store::file::block_map::Place;
 use crate::store::file::io::StoreFile;
+use crate::store::file::superblock::Superblock;
 use crate::store::file::{BLOCK, FileStore, FileStoreError};
 use crate::store::{BlockChunk, StoreError};
 
@@ -324,6 +325,25 @@ fn cut_and_changed_files_are_found_out() {
         }
     }
     assert!(noticed > 0);
+}
+
+#[test]
+fn numbers_without_successors_are_damage() {
+    let (disk, store) = new();
+    drop(store);
+    let bytes = disk.state().bytes.clone();
+    let superblock = Superblock::decode(bytes[..BLOCK].try_into().unwrap()).ok().unwrap();
+    for wrong in [
+        Superblock { number: u64::MAX, ..superblock.clone() },
+        Superblock { first: u64::MAX, ..superblock.clone() },
+        Superblock { durable: u64::MAX, ..superblock },
+    ] {
+        let mut changed = bytes.clone();
+        changed[..BLOCK].copy_from_slice(&wrong.encode());
+        changed[BLOCK..2 * BLOCK].copy_from_slice(&wrong.encode());
+        let opened = open(&FakeDisk::new(changed));
+        assert!(matches!(opened, Err(FileStoreError::Damaged(_))), "{opened:?}");
+    }
 }
 
 #[test]
