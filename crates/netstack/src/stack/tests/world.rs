@@ -16,10 +16,11 @@ use super::super::core::{Core, Parts};
 use super::super::counters::Counters;
 use super::super::*;
 use super::card::{Card, MTU};
+use crate::egress::EgressOptions;
 use crate::event::{Event, FlowEnd};
 use crate::flow::FlowId;
 use crate::link::{GATEWAY_V4, GUEST_V4};
-use crate::policy::{Answer, Opened, Question};
+use crate::policy::{Answer, Decision, Opened, Question};
 use crate::wire::Sums;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -67,6 +68,16 @@ impl Wire {
     }
 }
 
+/// A policy that the tests stand in for.
+struct Undecided;
+
+#[async_trait::async_trait]
+impl Policy for Undecided {
+    async fn decide(&self, _flow: &crate::flow::Flow) -> Decision {
+        Decision::deny("nobody asks here")
+    }
+}
+
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) questions: UnboundedReceiver<Question>,
@@ -87,6 +98,8 @@ impl World {
         let core = Core::new(Parts {
             config: Config { guest_mac: Some(MAC), mtu: MTU, ..Config::default() },
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an event queue"),
+            policy: Arc::new(RwLock::new(Arc::new(Undecided))),
+            egress: Egress::new(EgressOptions::default()),
             offload: false,
             questions: sender,
             observer: Observer::new(move |event| log.lock().expect("not held").push(event)),
@@ -165,7 +178,7 @@ impl World {
             asked.is_some()
         });
         match asked.expect("a question") {
-            Question::Flow(flow) => flow.id,
+            Question::Flow(flow, None) => flow.id,
             _ => panic!("another question"),
         }
     }
