@@ -1,4 +1,5 @@
-//! Who may go where: the question asked once for each flow.
+//! Who may go where: the question asked once for each flow. Where the answer needs no thought
+//! ([`Policy::settle`]) nothing is parked, and the data path dials at once.
 //!
 //! ```text
 //! first packet ──► parked ──► Policy::decide ──► Accept, Intercept: dial ──► open

@@ -1,6 +1,7 @@
 //! The core under a virtual clock, and what is around it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -92,13 +93,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, weather: [u64; 3]) -> Self {
+        Self::with(seed, weather, Arc::new(Undecided))
+    }
+
+    pub(crate) fn with(seed: u64, weather: [u64; 3], policy: Arc<dyn Policy>) -> Self {
         let (sender, questions) = unbounded_channel();
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let log = events.clone();
         let core = Core::new(Parts {
             config: Config { guest_mac: Some(MAC), mtu: MTU, ..Config::default() },
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an event queue"),
-            policy: Arc::new(RwLock::new(Arc::new(Undecided))),
+            policy: Arc::new(RwLock::new(policy)),
             egress: Egress::new(EgressOptions::default()),
             offload: false,
             questions: sender,
@@ -117,9 +122,12 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, port: u16) -> SocketHandle {
+        self.connect_to(port, SocketAddr::from(([192, 0, 2, 1], 80)))
+    }
+
+    pub(crate) fn connect_to(&mut self, port: u16, to: SocketAddr) -> SocketHandle {
         let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
-        let to = (smoltcp::wire::IpAddress::v4(192, 0, 2, 1), 80);
         socket.connect(self.iface.context(), to, port).expect("a new socket");
         self.sockets.add(socket)
     }
@@ -179,6 +187,14 @@ impl World {
         });
         match asked.expect("a question") {
             Question::Flow(flow, None) => flow.id,
+            _ => panic!("another question"),
+        }
+    }
+
+    /// The next question, which brings a denial along.
+    pub(crate) fn denied_question(&mut self) -> FlowId {
+        match self.questions.try_recv().expect("a question") {
+            Question::Flow(flow, Some(Decision::Deny { .. })) => flow.id,
             _ => panic!("another question"),
         }
     }
