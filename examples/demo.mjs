@@ -4,9 +4,11 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { defineSandbox, fs, rootfs } from "lanebox";
+import { decideTheNetwork } from "./network.mjs";
 
 const checkout = process.argv[2];
 if (checkout === undefined) throw new Error("usage: demo.mjs CHECKOUT");
@@ -69,10 +71,25 @@ async function workInMounts(sandbox) {
   for (const { name } of await task.list("/")) show(`in memory, ${name}: ${await task.readFile(`/${name}`, "utf8")}`);
 }
 
+/** The disk as a raw image, checked by the host's own e2fsck. */
+async function check(root, path) {
+  const file = await open(path, "w");
+  const zeros = Buffer.alloc(1024 * 1024);
+  let size = 0;
+  for await (const chunk of rootfs.bytes(root)) {
+    if (!zeros.equals(chunk)) await file.write(chunk, 0, chunk.byteLength, size);
+    size += chunk.byteLength;
+  }
+  await file.truncate(size);
+  await file.close();
+  show(execFileSync("/sbin/e2fsck", ["-fn", path], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+}
+
 async function surviveAKill(disk) {
   const base = rootfs.builtIn("debian:12");
+  const root = rootfs.persistent({ base, path: disk, sizeMiB: 5120 });
   const durable = defineSandbox({
-    rootfs: rootfs.persistent({ base, path: disk, sizeMiB: 8192 }),
+    rootfs: root,
     resources: { cpus: 2, memoryMiB: 768 },
     isolation: { minimum: "emulated" },
   });
@@ -84,12 +101,15 @@ async function surviveAKill(disk) {
   const [helper] = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, "utf8").split(" ");
   process.kill(Number(helper), "SIGKILL");
   show(`the helper was killed amid writes: the lane ended with "${(await first.closed).reason}"`);
-  const second = await durable.boot();
+  let console = "";
+  const second = await durable.boot({ console: (text) => (console += text) });
+  show(console.split("\n").filter((line) => line.includes("e2fsck")).join("\n"));
   try {
-    await run(second, "greeter; dpkg -s greeter | grep Status; dpkg --audit; dmesg | grep EXT4-fs");
+    await run(second, "greeter; dpkg -s greeter | grep Status; dpkg --audit");
   } finally {
     await second.close();
   }
+  await check(root, `${disk}.raw`);
   show(`closed. What the lane has changed takes ${(statSync(disk).blocks / 2048).toFixed(1)} MiB on this host`);
 }
 
@@ -129,7 +149,9 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
-title("closed; a lane for the hostile");
+title("closed; a lane with a network that this program decides about, and a credential that it never sees");
+await decideTheNetwork({ run, show });
+title("a lane for the hostile");
 const second = await sandbox.boot();
 try {
   await misbehave(second);

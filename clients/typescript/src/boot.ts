@@ -10,20 +10,20 @@ import {
   EngineKind,
   IsolationKind,
 } from "./gen/lanebox/v1/sandbox_pb.js";
-import { Lane, type LaneOptions } from "./lane.js";
+import { Lane, type LaneOptions, type Served } from "./lane.js";
 import { planMounts } from "./mounts/boot-mounts.js";
-import type { ServedMount } from "./mounts/mount-server.js";
+import { wireNetwork } from "./network/definition.js";
+import { FIRST_POLICY, LaneNetwork, type NetworkPlan } from "./network/lane-network.js";
 import { checkBootOptions, type Definition } from "./options.js";
-import type { ServedStore } from "./stores/store-server.js";
+import { invalidUnseen } from "./validate.js";
 
 /** What a boot needs, all checked. */
 export interface BootPlan {
   readonly helper: LaneOptions;
   readonly request: BootRequest;
-  /** The mounts that this program serves. */
-  readonly mounts: readonly Omit<ServedMount, "warn">[];
-  /** The store of the root that this program serves. */
-  readonly store: ServedStore | undefined;
+  /** What this program serves. */
+  readonly served: Served;
+  readonly network: NetworkPlan;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -34,7 +34,16 @@ const minimums = { hardware: IsolationKind.HARDWARE, emulated: IsolationKind.EMU
 export function planBoot(definition: Definition, given: unknown): BootPlan {
   const options = checkBootOptions(given, "options");
   const { signal, console, debugSocket, env, cwd, hostname } = options;
-  const { rootfs, resources, isolation } = definition;
+  const { rootfs, resources, isolation, network } = definition;
+  const { publish } = options;
+  if (network === undefined && publish.length > 0) {
+    const problem = "the definition has no network; network.rules([]) is one that allows nothing";
+    throw invalidUnseen("options.publish", problem);
+  }
+  const taken = network?.secrets.find(({ name }) => Object.hasOwn(env, name));
+  if (taken !== undefined) {
+    throw invalidUnseen(`options.env.${taken.name}`, "a secret of the network has this name");
+  }
   const root = planRoot(rootfs);
   const { host, kernel, initramfs } = findHelper();
   const mounts = planMounts(options.mounts);
@@ -50,16 +59,30 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     cwd,
     env,
     mounts: mounts.map((mount) => mount.request),
+    ...(network === undefined ? {} : { network: wireNetwork(network, FIRST_POLICY) }),
   });
   const helper = { helperPath: host.path, console, debugSocket };
-  const served = mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served]));
-  return { helper, request, mounts: served, store: servedStore(rootfs), signal };
+  const callback = network?.policy?.callback;
+  const served: Served = {
+    mounts: mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served])),
+    store: servedStore(rootfs),
+    policy: callback && { id: FIRST_POLICY, callback },
+  };
+  return { helper, request, served, network: { definition: network, publish }, signal };
 }
 
 /** Starts a helper and boots what was planned. When it rejects, nothing is left running. */
-export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse]> {
+export async function bootLane(plan: BootPlan): Promise<[Lane, BootResponse, LaneNetwork]> {
   const { signal } = plan;
   if (signal?.aborted) throw new AbortError(signal);
   const lane = await Lane.start(plan.helper);
-  return [lane, await lane.boot(plan.request, signal, plan.mounts, plan.store)];
+  const response = await lane.boot(plan.request, signal, plan.served);
+  const network = new LaneNetwork(lane, plan.network);
+  try {
+    for (const port of plan.network.publish) await network.publish(port, signal);
+  } catch (error) {
+    await lane.abandon();
+    throw error;
+  }
+  return [lane, response, network];
 }

@@ -8,6 +8,7 @@ import { BlockStoreService } from "./gen/lanebox/v1/block_store_pb.js";
 import { FileService } from "./gen/lanebox/v1/file_pb.js";
 import { FilesystemService } from "./gen/lanebox/v1/filesystem_pb.js";
 import { ImageService } from "./gen/lanebox/v1/image_pb.js";
+import { NetworkService } from "./gen/lanebox/v1/network_pb.js";
 import { ProcessService } from "./gen/lanebox/v1/process_pb.js";
 import { SandboxService } from "./gen/lanebox/v1/sandbox_pb.js";
 
@@ -28,6 +29,7 @@ export class Connection {
   readonly files: Client<typeof FileService>;
   readonly blockStore: Client<typeof BlockStoreService>;
   readonly image: Client<typeof ImageService>;
+  readonly network: Client<typeof NetworkService>;
   /** Resolves when the connection is gone, for whatever reason; never rejects. */
   readonly lost: Promise<void>;
   readonly #session: http2.ClientHttp2Session;
@@ -65,6 +67,7 @@ export class Connection {
     this.files = createClient(FileService, transport);
     this.blockStore = createClient(BlockStoreService, transport);
     this.image = createClient(ImageService, transport);
+    this.network = createClient(NetworkService, transport);
   }
 
   /** Whether no call can be made any more. */

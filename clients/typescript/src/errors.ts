@@ -7,6 +7,7 @@
  * | code | meaning |
  * |---|---|
  * | `invalid-argument` | an option is unknown, has a wrong type or is ill-formed; nothing was started |
+ * | `invalid-state` | the call makes no sense at this point: a second decision, a decision that comes too late, a network call to a VM without a network |
  * | `not-supported` | the feature is part of the API and not of this version |
  * | `isolation-unavailable` | the isolation that was asked for cannot be had on this machine |
  * | `artifact-missing` | a kernel, image or helper file is not installed |
@@ -29,6 +30,7 @@
  */
 export type SandboxErrorCode =
   | "invalid-argument"
+  | "invalid-state"
   | "not-supported"
   | "isolation-unavailable"
   | "artifact-missing"

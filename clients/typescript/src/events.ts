@@ -1,5 +1,6 @@
 // What happens to a VM, as typed events, and their way to any number of readers. Memory is bounded:
 // a reader that is too slow loses the oldest events and is told how many.
+import type { NetworkVmEvent } from "./network/audit.js";
 import { type Deferred, deferred } from "./wait.js";
 
 /** Where a VM is in its life. */
@@ -82,6 +83,7 @@ export type VmEvent = { readonly at: number } & (
       readonly recovered: boolean;
       readonly message: string;
     }
+  | NetworkVmEvent
   | {
       /** The VM has ended. The last event. */
       readonly type: "exited";

@@ -47,7 +47,8 @@ export interface FlattenOptions {
   readonly onProgress?: ((progress: FlattenProgress) => void) | undefined;
 }
 
-const source: Check<Rootfs> = (value, path) => {
+/** @internal The check of a root that has something outside of a VM. */
+export const keptRootfs: Check<Rootfs> = (value, path) => {
   const rootfs = rootfsOption(value, path);
   if (rootfs instanceof WritableRootfs && rootfs.overlay.kind === "memory") {
     throw invalid(
@@ -59,7 +60,8 @@ const source: Check<Rootfs> = (value, path) => {
   return rootfs;
 };
 
-const clusterSize: Check<number> = (value, path) => {
+/** @internal The check of a cluster's size. */
+export const clusterSize: Check<number> = (value, path) => {
   const size = value as number;
   if (!Number.isInteger(size) || size < 4096 || size > 2 ** 21 || (size & (size - 1)) !== 0) {
     throw invalid(path, "a power of two from 4096 to 2097152", value);
@@ -69,7 +71,7 @@ const clusterSize: Check<number> = (value, path) => {
 
 const flattenOptions = object({
   format: oneOf("qcow2"),
-  source,
+  source: keptRootfs,
   dest: absolutePath,
   clusterSize: withDefault(clusterSize, 65_536),
   compress: withDefault(boolean, true),
@@ -107,7 +109,8 @@ async function follow(
   store: ServedStore | undefined,
   { signal, onProgress }: Checked,
 ): Promise<void> {
-  for await (const { positionBytes, sizeBytes } of lane.flatten(request, signal, store)) {
+  const answers = lane.images(signal, store, (images, call) => images.flatten(request, call));
+  for await (const { positionBytes, sizeBytes } of answers) {
     onProgress?.({ positionBytes: Number(positionBytes), sizeBytes: Number(sizeBytes) });
   }
 }

@@ -14,6 +14,7 @@ test("the package exports what api.md names and nothing else", () => {
     "rootfs",
   ]);
   assert.deepEqual(Object.keys(lanebox.fs), ["memory", "virtual", "fromPromises", "bind"]);
+  assert.deepEqual(Object.keys(lanebox.network), ["policy", "rules", "secrets"]);
   assert.deepEqual(Object.keys(lanebox.rootfs), [
     "builtIn",
     "image",
@@ -21,6 +22,7 @@ test("the package exports what api.md names and nothing else", () => {
     "cow",
     "compose",
     "flatten",
+    "bytes",
     "persistent",
   ]);
 });

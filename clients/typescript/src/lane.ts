@@ -13,10 +13,15 @@ import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
 import { AbortError, SandboxError } from "./errors.js";
 import { EventHub } from "./events.js";
-import type { FlattenRequest, FlattenResponse } from "./gen/lanebox/v1/image_pb.js";
-import type { BootRequest, BootResponse, ProbeResponse } from "./gen/lanebox/v1/sandbox_pb.js";
+import type {
+  BootRequest,
+  BootResponse,
+  GetMetricsResponse,
+  ProbeResponse,
+} from "./gen/lanebox/v1/sandbox_pb.js";
 import { Helper } from "./helper.js";
 import { MountServer, type ServedMount } from "./mounts/mount-server.js";
+import { NetworkServer, type ServedPolicy } from "./network/network-server.js";
 import { type ServedStore, StoreServer } from "./stores/store-server.js";
 import { deferred, within } from "./wait.js";
 import { type LaneEnd, Watch } from "./watch.js";
@@ -25,8 +30,10 @@ import { type LaneEnd, Watch } from "./watch.js";
 export const limits = {
   /** The whole boot. The helper's own limit is 60 s; this is for a helper that hangs. */
   bootMs: 75_000,
-  /** What the helper gets to take the mounts in, before the boot. */
+  /** What the helper gets to take the mounts in, before the boot, and a policy at any time. */
   attachMs: 10_000,
+  /** A call about the network. */
+  networkMs: 20_000,
   /** The probe. */
   probeMs: 20_000,
   /** What a guest gets to stop in; then the helper kills it. */
@@ -49,6 +56,13 @@ export interface LaneOptions {
   readonly console?: ConsoleCallback | undefined;
 }
 
+/** What is served to a VM from here, from its boot on. */
+export interface Served {
+  readonly mounts?: readonly Omit<ServedMount, "warn">[];
+  readonly store?: ServedStore | undefined;
+  readonly policy?: ServedPolicy | undefined;
+}
+
 /** A helper and its VM. */
 export class Lane {
   readonly events = new EventHub();
@@ -62,7 +76,7 @@ export class Lane {
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #end: LaneEnd | undefined;
-  #served: (MountServer | StoreServer)[] = [];
+  readonly #served = new Set<MountServer | StoreServer | NetworkServer>();
   #booted = false;
 
   private constructor(helper: Helper, console: ConsoleCallback | undefined) {
@@ -86,20 +100,19 @@ export class Lane {
   }
 
   /**
-   * Brings the VM up, with mounts that are served from here. When that fails or is aborted, the
-   * helper is gone before this rejects.
+   * Brings the VM up, with what is served from here. When that fails or is aborted, the helper is
+   * gone before this rejects.
    */
   async boot(
     request: BootRequest,
     signal: AbortSignal | undefined,
-    mounts: readonly Omit<ServedMount, "warn">[] = [],
-    store?: ServedStore,
+    served: Served = {},
   ): Promise<BootResponse> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     const options = { timeoutMs: limits.bootMs, signal: call.signal };
     try {
-      await this.#serve(mounts, store, call.signal);
+      await this.#serve(served, call.signal);
       const response = await this.#connection.sandbox.boot(request, options);
       signal?.throwIfAborted();
       this.#booted = true;
@@ -113,17 +126,20 @@ export class Lane {
     }
   }
 
-  /** Flattens a disk, whose store may be served from here; yields how far it is. */
-  async *flatten(
-    request: FlattenRequest,
+  /**
+   * Makes a call about a disk, whose store may be served from here. Leaving the loop ends the call.
+   * The caller abandons the lane afterwards.
+   */
+  async *images<T>(
     signal: AbortSignal | undefined,
     store: ServedStore | undefined,
-  ): AsyncGenerator<FlattenResponse, void> {
+    open: (images: Connection["image"], options: { signal: AbortSignal }) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void> {
     const call = new AbortController();
     const deaf = onAbort(signal, () => call.abort());
     try {
-      await this.#serve([], store, call.signal);
-      yield* this.#connection.image.flatten(request, { signal: call.signal });
+      await this.#serve({ store }, call.signal);
+      yield* open(this.#connection.image, { signal: call.signal });
     } catch (cause) {
       throw signal?.aborted ? new AbortError(signal) : await this.#explain(cause);
     } finally {
@@ -152,9 +168,47 @@ export class Lane {
     await this.process((processes) => processes.signal({ pid, signal }));
   }
 
+  /** What the VM has used so far. */
+  metrics(): Promise<GetMetricsResponse> {
+    return this.#call(() => this.#connection.sandbox.getMetrics({}));
+  }
+
   /** Makes a call about a process of the guest that has one answer. */
   process<T>(make: (processes: Connection["process"]) => Promise<T>): Promise<T> {
     return this.#call(() => make(this.#connection.process));
+  }
+
+  /** Makes a call about the network that has one answer; rejects with an AbortError when `signal` fires. */
+  async network<T>(
+    make: (
+      network: Connection["network"],
+      options: { signal: AbortSignal; timeoutMs: number },
+    ) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    if (signal?.aborted) throw new AbortError(signal);
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const unclosed = onAbort(this.closed, () => call.abort());
+    const options = { signal: call.signal, timeoutMs: limits.networkMs };
+    try {
+      return await this.#call(() => make(this.#connection.network, options));
+    } catch (error) {
+      if (signal?.aborted) throw new AbortError(signal);
+      throw this.closed.aborted ? closedError() : error;
+    } finally {
+      deaf();
+      unclosed();
+    }
+  }
+
+  /** Serves another policy, until it, or the VM, has ended. Resolves when the helper has taken it. */
+  async servePolicy(policy: ServedPolicy): Promise<NetworkServer> {
+    return this.#call(async () => {
+      const server = this.#networkServer(policy);
+      await this.#attach([server]);
+      return server;
+    });
   }
 
   /** Makes a call about files that has one answer; rejects with an AbortError when `signal` fires. */
@@ -231,29 +285,43 @@ export class Lane {
   }
 
   /** Opens the streams of callbacks and waits until the helper has taken all of them. */
-  async #serve(
-    mounts: readonly Omit<ServedMount, "warn">[],
-    store: ServedStore | undefined,
-    signal: AbortSignal,
-  ): Promise<void> {
-    if (mounts.length === 0 && store === undefined) return;
+  async #serve({ mounts = [], store, policy }: Served, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const warn = (message: string) => this.events.warn(message);
-    const client = this.#connection.filesystem;
-    this.#served = mounts.map((mount) => new MountServer(client, { ...mount, warn }));
-    if (store !== undefined) {
-      this.#served.push(new StoreServer(this.#connection.blockStore, store));
-    }
+    const { filesystem, blockStore } = this.#connection;
+    const servers: (MountServer | StoreServer | NetworkServer)[] = [
+      ...mounts.map((mount) => new MountServer(filesystem, { ...mount, warn })),
+      ...(store === undefined ? [] : [new StoreServer(blockStore, store)]),
+      ...(policy === undefined ? [] : [this.#networkServer(policy)]),
+    ];
     const deaf = onAbort(signal, () => this.#endServing());
     try {
-      const attached = Promise.all(this.#served.map((server) => server.attached));
-      if (!(await within(attached, limits.attachMs))) {
-        throw new SandboxError("timeout", "The helper did not take the mounts and stores in time");
-      }
-      await attached;
+      await this.#attach(servers);
     } finally {
       deaf();
     }
+  }
+
+  /** Waits until the helper has taken what is served. */
+  async #attach(servers: readonly (MountServer | StoreServer | NetworkServer)[]): Promise<void> {
+    for (const server of servers) {
+      this.#served.add(server);
+      void server.done.then(() => this.#served.delete(server));
+    }
+    const attached = Promise.all(servers.map((server) => server.attached));
+    if (servers.length > 0 && !(await within(attached, limits.attachMs))) {
+      for (const server of servers) server.end();
+      throw new SandboxError("timeout", "The helper did not take what is served to the VM in time");
+    }
+    await attached;
+  }
+
+  #networkServer(policy: ServedPolicy): NetworkServer {
+    // Once the connection is gone, the end of the VM says all there is to say.
+    const warn = (message: string) => {
+      if (!this.#connection.isLost) this.events.warn(message);
+    };
+    return new NetworkServer(this.#connection.network, policy, warn);
   }
 
   #endServing(): void {

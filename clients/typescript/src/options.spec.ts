@@ -70,14 +70,33 @@ for (const [given, message] of badBoots) {
   });
 }
 
-test("what later versions have is refused as not supported", () => {
-  const definition = checkDefinition({ rootfs: root });
-  const later: [() => unknown, RegExp][] = [
-    [() => checkDefinition({ rootfs: root, network: {} }), /options\.network/],
-    [() => network.policy(async () => undefined), /network\.policy/],
+test("ports to publish need a network, and a secret's name is not given twice", () => {
+  const plain = checkDefinition({ rootfs: root });
+  const publish = [{ guestPort: 80 }];
+  assert.throws(
+    () => planBoot(plain, { publish }),
+    refused("invalid-argument", /^options\.publish: the definition has no network/),
+  );
+  const secrets = network.secrets({ TOKEN: { value: "x", hosts: "a.example" } });
+  const definition = checkDefinition({ rootfs: root, network: secrets });
+  assert.throws(
+    () => planBoot(definition, { env: { TOKEN: "y" } }),
+    refused("invalid-argument", /^options\.env\.TOKEN: a secret/),
+  );
+  const wrong: [unknown, RegExp][] = [
+    [{ guestPort: 80 }, /options\.publish: expected an array/],
+    [[{}], /options\.publish\[0\]\.guestPort/],
+    [[{ guestPort: 0 }], /options\.publish\[0\]\.guestPort.*got 0/],
+    [[{ guestPort: 80, hostPort: 65536 }], /options\.publish\[0\]\.hostPort.*got 65536/],
+    [[{ guestPort: 80, host: "localhost" }], /options\.publish\[0\]\.host.*'localhost'/],
+    [[{ guestPort: 80, port: 1 }], /options\.publish\[0\]\.port: unknown option/],
+    [Array(65).fill({ guestPort: 80 }), /options\.publish: 65 ports, where 64/],
   ];
-  for (const [call, message] of later) assert.throws(call, refused("not-supported", message));
-  assert.equal(planBoot(definition, { mounts: {} }).request.hostname, "sandbox");
+  for (const [publish, message] of wrong) {
+    assert.throws(() => planBoot(definition, { publish }), refused("invalid-argument", message));
+  }
+  assert.equal(planBoot(plain, { mounts: {} }).request.network, undefined);
+  assert.equal(planBoot(definition, { publish }).request.network?.secrets[0]?.name, "TOKEN");
 });
 
 test("a boot request carries the files with their digests, and the options", () => {

@@ -1,12 +1,12 @@
 // The options of defineSandbox and boot, and their checks.
 import type { ConsoleCallback } from "./console.js";
-import { notSupported } from "./errors.js";
 import { bootMounts } from "./mounts/boot-mounts.js";
 import type { Mount } from "./mounts/mount.js";
+import { type Network, type NetworkDefinition, networkOption } from "./network/definition.js";
+import { type PublishOptions, publishList } from "./network/published.js";
 import {
   abortSignal,
   absolutePath,
-  type Check,
   callback,
   environment,
   hostname,
@@ -47,8 +47,11 @@ export interface SandboxOptions {
         readonly engine?: "auto" | "krun" | "qemu" | undefined;
       }
     | undefined;
-  /** Not in this version: anything but `undefined` is refused with `not-supported`. */
-  readonly network?: undefined;
+  /**
+   * The guest's network: what a function of `network` returned, or an array of it. What it does not
+   * allow is denied. Default: the guest has no network device.
+   */
+  readonly network?: Network | undefined;
 }
 
 /** What one boot is given. */
@@ -67,6 +70,8 @@ export interface BootOptions {
   readonly hostname?: string | undefined;
   /** Variables of every process, over the guest's own PATH and HOME. Those that are `undefined` are left out. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Ports of the guest to publish on the host, 64 at most; as `vm.publish`. Needs a network. */
+  readonly publish?: readonly PublishOptions[] | undefined;
   /** Aborting makes the boot reject with an `AbortError` and leaves nothing running. No effect after the boot. */
   readonly signal?: AbortSignal | undefined;
   /**
@@ -89,6 +94,7 @@ export interface Definition {
     readonly minimum: IsolationMinimum;
     readonly engine: "auto" | "krun" | "qemu";
   };
+  readonly network: NetworkDefinition | undefined;
 }
 
 const isolationMinimum = oneOf("hardware", "emulated");
@@ -101,14 +107,6 @@ export function defaultMinimum(): IsolationMinimum {
     : isolationMinimum(given, "LANEBOX_MIN_ISOLATION");
 }
 
-/** The check of an option of a later version. */
-function later(what: string): Check<undefined> {
-  return (value, path) => {
-    if (value === undefined) return undefined;
-    throw notSupported(`${path} (${what})`);
-  };
-}
-
 const sandboxOptions = object({
   rootfs: rootfsOption,
   resources: object({
@@ -119,7 +117,7 @@ const sandboxOptions = object({
     minimum: optional(isolationMinimum),
     engine: withDefault(oneOf("auto", "krun", "qemu"), "auto"),
   }),
-  network: later("network"),
+  network: optional(networkOption),
 });
 
 /** The check of the options of `boot`. */
@@ -128,6 +126,7 @@ export const checkBootOptions = object({
   cwd: withDefault(absolutePath, "/"),
   hostname: withDefault(hostname, "sandbox"),
   env: withDefault(environment, {}),
+  publish: publishList,
   signal: optional(abortSignal),
   console: optional(callback<ConsoleCallback>()),
   debugSocket: optional(absolutePath),
@@ -135,7 +134,7 @@ export const checkBootOptions = object({
 
 /** Checks the options of `defineSandbox`. */
 export function checkDefinition(given: unknown): Definition {
-  const { rootfs, resources, isolation } = sandboxOptions(given, "options");
+  const { rootfs, resources, isolation, network } = sandboxOptions(given, "options");
   const minimum = isolation.minimum ?? defaultMinimum();
-  return { rootfs, resources, isolation: { minimum, engine: isolation.engine } };
+  return { rootfs, resources, isolation: { minimum, engine: isolation.engine }, network };
 }

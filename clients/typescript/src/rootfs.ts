@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { imageFields, imageName } from "./artifact-descriptor.js";
 import { findImages, machineArchitecture } from "./artifacts.js";
+import { bytes } from "./disk-bytes.js";
 import { SandboxError } from "./errors.js";
 import { flatten } from "./flatten.js";
 import { RootfsImage, type RootfsImageOptions } from "./rootfs-image.js";
@@ -70,6 +71,13 @@ export const rootfs = {
    * `invalid-argument`, `file-error` (the destination), `disk-in-use`, `disk-invalid`, or an `AbortError`.
    */
   flatten,
+  /**
+   * The bytes of an image with all that lies over it, from the disk's first to its last, as chunks of
+   * one size: a raw image, in order. What is not allocated is not read, and comes as zeros. A helper
+   * without a VM reads, at the pace of the loop; leaving the loop ends it. The iteration rejects as
+   * `flatten` does. Throws `invalid-argument`.
+   */
+  bytes,
   /**
    * A writable root whose changes are kept in a local file. What the guest has synced survives a
    * crash of anything at any time. Boot rejects with `disk-in-use` while another VM uses the file,

@@ -1,6 +1,8 @@
 // defineSandbox and boot.
 import { bootLane, planBoot } from "./boot.js";
 import { kebab } from "./error-mapping.js";
+import { configFacts } from "./facts/config-facts.js";
+import type { EnvironmentFact } from "./facts/fact.js";
 import { type BootResponse, EngineKind, IsolationKind } from "./gen/lanebox/v1/sandbox_pb.js";
 import {
   type BootOptions,
@@ -36,8 +38,16 @@ export class Sandbox {
 
   async #boot(options: BootOptions | undefined): Promise<Vm> {
     const plan = planBoot(this.#definition, options);
-    const [lane, response] = await bootLane(plan);
-    return new Vm(lane, isolationOf(response));
+    const [lane, response, network] = await bootLane(plan);
+    return new Vm(lane, isolationOf(response), network, this.environmentFacts());
+  }
+
+  /**
+   * What the definition and its image's descriptor say about the environment: facts whose source is
+   * `"config"`. Starts nothing.
+   */
+  environmentFacts(): EnvironmentFact[] {
+    return configFacts(this.#definition);
   }
 }
 

@@ -124,6 +124,25 @@ export function list<T>(check: Check<T>): Check<T[]> {
   };
 }
 
+/** One of something, or a list of `min` to `max` of it. */
+export function oneOrMany<T>(check: Check<T>, max: number, min = 1): Check<T[]> {
+  return (value, path) => {
+    if (!Array.isArray(value)) return [check(value, path)];
+    if (value.length < min || value.length > max) {
+      throw invalidUnseen(path, `expected ${min} to ${max} of them, got ${value.length}`);
+    }
+    return list(check)(value, path);
+  };
+}
+
+/** An object with any names and no class of its own. Values are not shown: they may be credentials. */
+export const record: Check<Record<string, unknown>> = (value, path) => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalidUnseen(path, "expected an object");
+  }
+  return value as Record<string, unknown>;
+};
+
 /** An absolute path in normal form: no empty, "." or ".." part, no slash at the end; "/" itself is one. */
 export const absolutePath: Check<string> = (value, path) => {
   const checked = text(value, path);

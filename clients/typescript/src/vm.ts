@@ -2,12 +2,21 @@
 import type { ClosedReason, VmEvent } from "./events.js";
 import { exec } from "./exec.js";
 import type { ExecOptions, ExecResult } from "./exec-options.js";
+import type { EnvironmentFact } from "./facts/fact.js";
+import { guestFacts } from "./facts/guest-facts.js";
 import { GuestFiles } from "./guest-files.js";
 import type { Lane } from "./lane.js";
+import { metricsOf, type VmMetrics } from "./metrics.js";
+import type { Network } from "./network/definition.js";
+import type { LaneNetwork } from "./network/lane-network.js";
+import type { PublishedPort, PublishOptions } from "./network/published.js";
 import { type PtyProcess, pty } from "./pty.js";
 import { type SpawnedProcess, spawn } from "./spawn.js";
 import type { PtyOptions, SpawnOptions } from "./spawn-options.js";
+import { abortSignal, object, optional } from "./validate.js";
 import { handled } from "./wait.js";
+
+const checkFactsOptions = object({ signal: optional(abortSignal) });
 
 /** How a guest is kept apart from the host. */
 export interface Isolation {
@@ -38,10 +47,19 @@ export class Vm implements AsyncDisposable {
   /** The files of the guest. */
   readonly fs: GuestFiles;
   readonly #lane: Lane;
+  readonly #network: LaneNetwork;
+  readonly #configFacts: readonly EnvironmentFact[];
 
   /** @internal */
-  constructor(lane: Lane, isolation: Isolation) {
+  constructor(
+    lane: Lane,
+    isolation: Isolation,
+    network: LaneNetwork,
+    configFacts: readonly EnvironmentFact[],
+  ) {
     this.#lane = lane;
+    this.#network = network;
+    this.#configFacts = configFacts;
     this.isolation = isolation;
     this.fs = new GuestFiles(lane);
     this.closed = lane.ended.then(({ reason, exitCode, signal }) => ({
@@ -103,11 +121,68 @@ export class Vm implements AsyncDisposable {
   }
 
   /**
+   * Puts another policy in force for new flows; those that have their decision keep it. Changes that are
+   * made side by side come one after the other. Resolves when it is in force.
+   *
+   * Rejects with a {@link SandboxError}: `invalid-argument` (also for secrets that the VM was not booted
+   * with: secrets cannot change), `invalid-state` (the VM was booted without a network and cannot get
+   * one), `timeout`, `sandbox-exited`, `sandbox-closed`.
+   */
+  setNetwork(network: Network): Promise<void> {
+    return handled(this.#network.set(network));
+  }
+
+  /**
+   * Listens on the host and connects what comes to a TCP port of the guest, until `unpublish` or the end
+   * of the VM. A port that nobody listens on in the guest ends the connection. Needs a network, and no
+   * grant of its policy.
+   *
+   * Rejects with a {@link SandboxError}: `invalid-argument`, `invalid-state` (a VM without a network),
+   * what the helper says with `errno` when the host's port cannot be had, `timeout`, `sandbox-exited`,
+   * `sandbox-closed`.
+   */
+  publish(options: PublishOptions): Promise<PublishedPort> {
+    return handled(this.#network.publish(options));
+  }
+
+  /** Stops listening; connections that are open go on. Rejects as {@link Vm.publish} does. */
+  unpublish(published: PublishedPort): Promise<void> {
+    return handled(this.#network.unpublish(published));
+  }
+
+  /** The ports that are published, those of `boot` first. */
+  get published(): readonly PublishedPort[] {
+    return this.#network.published;
+  }
+
+  /**
    * What happens to the VM, until it has ended. A reader begins with the last events that were, 64
    * at most; one that is too slow loses the oldest, and gets an `events-dropped` with their number.
    */
   events(): AsyncIterableIterator<VmEvent> {
     return this.#lane.events.read();
+  }
+
+  /**
+   * What the VM has used so far. Rejects with `sandbox-exited` or `sandbox-closed`.
+   */
+  metrics(): Promise<VmMetrics> {
+    return handled(this.#lane.metrics().then(metricsOf));
+  }
+
+  /**
+   * What there is in the environment: the facts of the definition, and those that are observed in
+   * the guest now. What cannot be found out is left out. Rejects with `sandbox-exited`,
+   * `sandbox-closed`, or with an `AbortError` when `options.signal` fires.
+   */
+  environmentFacts(options?: {
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<EnvironmentFact[]> {
+    const look = async () => {
+      const { signal } = checkFactsOptions(options, "options");
+      return [...this.#configFacts, ...(await guestFacts(this.fs, signal))];
+    };
+    return handled(look());
   }
 
   /**

@@ -14,6 +14,7 @@ import {
   type WatchResponse,
   StoreOperation as WireOperation,
 } from "./gen/lanebox/v1/sandbox_pb.js";
+import { networkEvent } from "./network/audit.js";
 
 /** How a lane ended. */
 export interface LaneEnd {
@@ -87,6 +88,11 @@ export class Watch {
       case "store":
         this.#events.emit({ type: "store-error", at, ...storeError(event.value) });
         break;
+      case "network": {
+        const known = networkEvent(event.value);
+        if (known !== undefined) this.#events.emit({ at, ...known });
+        break;
+      }
       case "exited":
         this.noteExited(event.value);
         break;

@@ -31,7 +31,8 @@ export interface WritableOptions {
   readonly base: RootfsImage;
   /**
    * Size of the disk in MiB, at least the image's; the guest's filesystem is grown to it at boot.
-   * Default: the image's size. A disk that has been grown must be given its size, or more, again.
+   * Default: the image's size. The file of a persistent root keeps the size that it was given; a store
+   * of the caller's cannot, and must be given that size, or more, again.
    */
   readonly sizeMiB?: number | undefined;
 }

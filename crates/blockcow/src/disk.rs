@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::AbortHandle;
 
@@ -31,6 +32,22 @@ pub enum ImageFormat {
 pub struct Disk {
     base: Arc<Base>,
     written: Option<Written>,
+    moved: Moved,
+}
+
+/// Bytes that were read and written so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that were read.
+    pub read: u64,
+    /// Bytes that were written, without what was discarded or zeroed.
+    pub written: u64,
+}
+
+#[derive(Debug, Default)]
+struct Moved {
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -46,7 +63,11 @@ impl Disk {
     /// All tables of a qcow2 image are read and checked here, so a truncated image is found now
     /// and not by the guest; this takes about a millisecond for each GiB. Blocks the thread.
     pub fn open(file: File, format: ImageFormat) -> Result<Self, OpenError> {
-        Base::open(file, format).map(|base| Self { base: Arc::new(base), written: None })
+        Base::open(file, format).map(|base| Self {
+            base: Arc::new(base),
+            written: None,
+            moved: Moved::default(),
+        })
     }
 
     /// A writable disk over this one, whose changed blocks are kept by the store. What the store
@@ -68,7 +89,8 @@ impl Disk {
         let overlay = Overlay::open(Arc::clone(&self.base), store, context, options).await?;
         let overlay = Arc::new(overlay);
         let write_back = tokio::spawn(Arc::clone(&overlay).write_back()).abort_handle();
-        Ok(Self { base: Arc::clone(&self.base), written: Some(Written { overlay, write_back }) })
+        let written = Some(Written { overlay, write_back });
+        Ok(Self { base: Arc::clone(&self.base), written, moved: Moved::default() })
     }
 
     /// Size that the guest sees; a multiple of 512, at least 512.
@@ -88,9 +110,23 @@ impl Disk {
     /// inside a tokio runtime. May be dropped at any time. After an error the target is filled in
     /// part.
     pub async fn read(&self, offset: u64, target: &mut impl ReadTarget) -> Result<(), ReadError> {
+        let length = target.remaining() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.size_bytes()) {
+            return Err(ReadError::OutOfRange { offset, length });
+        }
         match &self.written {
             None => self.base.read(offset, target).await,
             Some(written) => written.overlay.read(offset, target).await,
+        }?;
+        self.moved.read.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What was read and written so far, by calls that succeeded.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            read: self.moved.read.load(Ordering::Relaxed),
+            written: self.moved.written.load(Ordering::Relaxed),
         }
     }
 
@@ -105,7 +141,10 @@ impl Disk {
         offset: u64,
         source: &mut impl WriteSource,
     ) -> Result<(), WriteError> {
-        self.overlay()?.write(offset, source).await
+        let length = source.remaining() as u64;
+        self.overlay()?.write(offset, source).await?;
+        self.moved.written.fetch_add(length, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes durable every change that was done before. After an error any of them may not be;
@@ -143,6 +182,11 @@ impl Disk {
             None => self.base.next_data(range).await,
             Some(written) => written.overlay.next_data(range).await,
         }
+    }
+
+    /// Bytes of the blocks that its store has; none without a store.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.written.as_ref().map_or(0, |written| written.overlay.present_bytes())
     }
 
     fn overlay(&self) -> Result<&Overlay, WriteError> {

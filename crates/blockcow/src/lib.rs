@@ -25,6 +25,7 @@ mod base;
 mod cache;
 #[cfg(feature = "test-support")]
 pub mod conformance;
+mod contents;
 mod disk;
 mod error;
 mod flatten;
@@ -35,7 +36,8 @@ mod source;
 pub mod store;
 mod target;
 
-pub use disk::{Disk, ImageFormat};
+pub use contents::{Piece, contents};
+pub use disk::{Disk, ImageFormat, Traffic};
 pub use error::{OpenError, OverlayError, ReadError, WriteError};
 pub use flatten::{FlattenError, FlattenOptions, FlattenProgress, flatten};
 pub use overlay::{DiskEvent, EventSink, OverlayOptions, StoreCall};

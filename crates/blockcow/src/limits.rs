@@ -54,6 +54,10 @@ pub const MAX_STORE_READ_BYTES: u64 = 1 << 20;
 /// what is held for them. The others wait, no longer than the store's deadline.
 pub const STORE_READS: usize = 16;
 
+/// Most memory for the map of a file store: 512 GiB of written blocks that lie side by side, or, at
+/// worst, 1 GiB of them with one in each 2 MiB of the disk. Beyond it the store is full.
+pub const MAX_STORE_MAP_BYTES: u64 = 1 << 30;
+
 /// Memory that a written block takes beside its bytes until it is in the store: its places in a
 /// hash map and in a tree, and two allocations. Counts towards `max_dirty_bytes`.
 pub const DIRTY_ENTRY_BYTES: u64 = 256;

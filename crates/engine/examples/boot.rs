@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         control_port: "lanebox.control".to_owned(),
         disks: Vec::new(),
         filesystems: Vec::new(),
+        network: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

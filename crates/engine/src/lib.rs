@@ -20,9 +20,11 @@ mod host_memory;
 mod qemu;
 mod spec;
 mod sys;
+mod usage;
 mod vm;
 
 pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
-pub use spec::{DiskSpec, FilesystemSpec, VmSpec};
+pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
+pub use usage::Usage;
 pub use vm::{Vm, start};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use blockcow::Disk;
@@ -31,6 +32,8 @@ pub struct VmSpec {
     pub disks: Vec<DiskSpec>,
     /// Filesystems that the guest can mount, at most [`VmSpec::MAX_FILESYSTEMS`].
     pub filesystems: Vec<FilesystemSpec>,
+    /// The network device, "eth0" to the guest. Absent: there is none.
+    pub network: Option<NetworkSpec>,
 }
 
 /// One block device.
@@ -41,6 +44,18 @@ pub struct DiskSpec {
     pub serial: String,
     /// What is on it.
     pub disk: Arc<Disk>,
+}
+
+/// A network device.
+#[derive(Debug)]
+pub struct NetworkSpec {
+    /// The machine's end of a connected stream socket. Each Ethernet frame, in either direction, has
+    /// its length before it: 4 bytes, the highest first.
+    pub frames: UnixStream,
+    /// Hardware address of the guest; not that of a group.
+    pub mac: [u8; 6],
+    /// Bytes of the largest packet, [`VmSpec::MIN_MTU`] to [`VmSpec::MAX_MTU`].
+    pub mtu: u16,
 }
 
 /// One filesystem.
@@ -69,6 +84,10 @@ impl VmSpec {
     pub const MAX_DISKS: usize = 4;
     /// Most filesystems, likewise.
     pub const MAX_FILESYSTEMS: usize = 16;
+    /// Least size of the largest packet: what IPv6 needs (RFC 8200, 5).
+    pub const MIN_MTU: u16 = 1280;
+    /// Most size of the largest packet: what engines carry in a frame.
+    pub const MAX_MTU: u16 = 65_520;
 
     /// Everything that can be said without looking at the host.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
@@ -78,6 +97,7 @@ impl VmSpec {
         no_more("disks", self.disks.len(), Self::MAX_DISKS)?;
         self.disks.iter().try_for_each(|disk| plain_name("disks.serial", &disk.serial, 20))?;
         no_more("filesystems", self.filesystems.len(), Self::MAX_FILESYSTEMS)?;
+        self.network.iter().try_for_each(NetworkSpec::check)?;
         let mut tags = HashSet::new();
         self.filesystems.iter().try_for_each(|FilesystemSpec { tag, .. }| {
             plain_name("filesystems.tag", tag, 36)?;
@@ -87,6 +107,18 @@ impl VmSpec {
             let reason = "another filesystem has it too".to_owned();
             Err(SpecError { option: "filesystems.tag", value: format!("{tag:?}"), reason })
         })
+    }
+}
+
+impl NetworkSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let (low, high) = (VmSpec::MIN_MTU.into(), VmSpec::MAX_MTU.into());
+        in_range("network.mtu", self.mtu.into(), low, high)?;
+        if self.mac[0] & 1 == 0 && self.mac != [0; 6] {
+            return Ok(());
+        }
+        let reason = "it must be the address of one device".to_owned();
+        Err(SpecError { option: "network.mac", value: format!("{:02x?}", self.mac), reason })
     }
 }
 

@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::probe::EngineKind;
 use crate::spec::VmSpec;
 use crate::sys::tsc;
+use crate::usage::Usage;
 use crate::{host_memory, qemu};
 
 /// A running virtual machine. Dropping it kills the engine, waits for its process to be gone
@@ -90,6 +91,11 @@ impl Vm {
     pub fn process_id(&self) -> Option<u32> {
         let Machine::Qemu(machine) = &self.machine;
         machine.process_id()
+    }
+
+    /// What the engine uses of the host, beside what this process does for it.
+    pub fn usage(&self) -> Usage {
+        self.process_id().map(Usage::of).unwrap_or_default()
     }
 
     /// Waits until the engine has ended and is reaped. May be called again, and dropped at any

@@ -28,7 +28,7 @@ pub struct AddressClass {
     pub link_local: bool,
     /// 224.0.0.0/4, `ff00::/8`.
     pub multicast: bool,
-    /// 255.255.255.255.
+    /// 255.255.255.255, or that of the guest's network.
     pub broadcast: bool,
     /// Set aside for documentation.
     pub documentation: bool,
@@ -49,6 +49,7 @@ impl AddressClass {
             IpAddr::V6(address) => Self::of_v6(address),
         };
         class.host = link::is_host(address);
+        class.broadcast |= link::is_broadcast(address);
         class.public_internet = class == Self::default();
         class
     }

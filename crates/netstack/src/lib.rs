@@ -44,9 +44,10 @@ pub use error::Error;
 pub use event::{DenyReason, Dropped, Event, FlowEnd, Observer};
 pub use flow::{Flow, FlowId, Origin, Transport};
 pub use link::{
-    GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, is_gateway, is_host,
+    GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6, HOST_V4, HOST_V6, PREFIX_V4,
+    PREFIX_V6, is_gateway, is_host,
 };
 pub use policy::{Decision, Grants, Policy};
 pub use service::{Intercepted, Interceptor, Resolver};
-pub use stack::{Config, ConnectGuestError, GuestPorts, Limits, Published, Stack, Stats};
+pub use stack::{Config, ConnectGuestError, GuestPorts, Limits, Meter, Published, Stack, Stats};
 pub use stream::GuestStream;

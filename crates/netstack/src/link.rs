@@ -19,9 +19,9 @@ pub const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15);
 /// The gateway's link-local address: router advertisements must come from one (RFC 4861, 6.1.2).
 pub(crate) const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Length of the network's prefix.
-pub(crate) const PREFIX_V4: u8 = 24;
+pub const PREFIX_V4: u8 = 24;
 /// Length of the network's prefix.
-pub(crate) const PREFIX_V6: u8 = 64;
+pub const PREFIX_V6: u8 = 64;
 /// Where the resolver listens.
 pub(crate) const RESOLVER_PORT: u16 = 53;
 
@@ -32,6 +32,11 @@ pub const GATEWAY_MAC: EthernetAddress = EthernetAddress([0x02, 0x6c, 0x62, 0x00
 #[must_use]
 pub fn is_host(address: IpAddr) -> bool {
     address == IpAddr::V4(HOST_V4) || address == IpAddr::V6(HOST_V6)
+}
+
+/// Whether the address is that of all on the virtual link.
+pub(crate) fn is_broadcast(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets() == [10, 0, 2, 255])
 }
 
 /// Whether the address is the gateway's.

@@ -1,13 +1,13 @@
 //! From an opened image to a disk of the machine, with the store of what the guest changes.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blockcow::{
     BlockStore, Disk, DiskEvent, EventSink, FileStore, FileStoreError, ImageFormat, MemoryStore,
-    OverlayError, OverlayOptions, StoreCall, StoreContext,
+    OverlayError, OverlayOptions, ReadError, StoreCall, StoreContext,
 };
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -51,6 +51,25 @@ pub enum DiskError {
         /// Why.
         source: FileStoreError,
     },
+    /// The disk has been grown beyond what is asked for.
+    #[error(
+        "The disk in {} has {} MiB, more than the {} MiB that are asked for; a disk cannot shrink",
+        .path.display(), .kept >> 20, .asked >> 20
+    )]
+    Smaller {
+        /// The file of the store.
+        path: PathBuf,
+        /// What was asked for.
+        asked: u64,
+        /// What the disk has.
+        kept: u64,
+    },
+    /// It could not be read.
+    #[error("The disk could not be read: {}", chain(.source))]
+    Read {
+        /// Why.
+        source: ReadError,
+    },
     /// The store, whatever it is, and the disk do not go together.
     #[error("The root cannot be made writable: {}", chain(.0))]
     Overlay(#[from] OverlayError),
@@ -91,14 +110,19 @@ async fn writable(
     (stores, journal): (&Registry, &Arc<Journal>),
 ) -> Result<RootDisk, Error> {
     let identity: Arc<str> = root.file.digest.to_string().into();
-    let mut capacity_blocks = None;
+    let (mut capacity_blocks, mut file) = (None, None);
     let mut options = OverlayOptions { size_bytes: overlay.size, ..OverlayOptions::default() };
     let store: Arc<dyn BlockStore> = match &overlay.store {
         StorePlan::Memory { quota } => {
             capacity_blocks = Some(MemoryStore::capacity_blocks(*quota));
             Arc::new(MemoryStore::new(*quota))
         }
-        StorePlan::File { path } => Arc::new(open_file(path.clone(), Arc::clone(&identity)).await?),
+        StorePlan::File { path, create } => {
+            let store = open_file(path.clone(), Arc::clone(&identity), *create).await?;
+            options.size_bytes = size(path, overlay.size, store.disk_bytes())?;
+            file = Some(store.clone());
+            Arc::new(store)
+        }
         StorePlan::Callbacks { id, max_dirty } => {
             options.max_dirty_bytes = *max_dirty;
             Arc::new(attached(id, stores, journal)?)
@@ -113,6 +137,9 @@ async fn writable(
         }
     }));
     let disk = base.with_store(store, context, options).await.map_err(DiskError::from)?;
+    if let (Some(file), Some(size)) = (file, overlay.size) {
+        remember(file, size).await?;
+    }
     Ok(RootDisk { disk: Arc::new(disk), capacity_blocks, discards })
 }
 
@@ -124,9 +151,31 @@ fn attached(id: &str, stores: &Registry, journal: &Arc<Journal>) -> Result<Strea
     Ok(StreamStore::new(link, Arc::clone(journal)))
 }
 
-async fn open_file(path: PathBuf, base: Arc<str>) -> Result<FileStore, Error> {
+/// The size that a disk has: what is asked for, or what its file knows.
+fn size(path: &Path, asked: Option<u64>, kept: Option<u64>) -> Result<Option<u64>, DiskError> {
+    match (asked, kept) {
+        (Some(asked), Some(kept)) if asked < kept => {
+            Err(DiskError::Smaller { path: path.to_owned(), asked, kept })
+        }
+        (asked, kept) => Ok(asked.or(kept)),
+    }
+}
+
+/// Keeps the size before the guest can grow its filesystem to it.
+async fn remember(store: FileStore, size: u64) -> Result<(), Error> {
+    if store.disk_bytes() == Some(size) {
+        return Ok(());
+    }
+    let path = store.path().to_owned();
+    let kept = spawn_blocking(move || store.set_disk_bytes(size)).await;
+    let kept = kept.map_err(|_| Error::Defect("The thread that keeps the size of a disk"))?;
+    Ok(kept.map_err(|source| DiskError::File { path, source: source.into() })?)
+}
+
+async fn open_file(path: PathBuf, base: Arc<str>, create: bool) -> Result<FileStore, Error> {
     let at = path.clone();
-    let opened = spawn_blocking(move || FileStore::open_or_create(&at, &base)).await;
+    let open = if create { FileStore::open_or_create } else { FileStore::open };
+    let opened = spawn_blocking(move || open(&at, &base)).await;
     let opened = opened.map_err(|_| Error::Defect("The thread that opens a store"))?;
     Ok(opened.map_err(|source| DiskError::File { path, source })?)
 }

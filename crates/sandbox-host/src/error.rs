@@ -1,5 +1,7 @@
 //! Why a call of a client fails. `status` says how each of these looks from outside.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,25 @@ pub enum Error {
     /// There is no running machine yet.
     #[error("No VM runs yet: it is {0}")]
     NotRunning(State),
+    /// The machine has no network.
+    #[error("The VM was booted without a network")]
+    NoNetwork,
+    /// What the call names is not there.
+    #[error("No {what} has the number {id}")]
+    NoSuch {
+        /// What was meant.
+        what: &'static str,
+        /// The number.
+        id: u64,
+    },
+    /// A port cannot be published.
+    #[error("Cannot listen on {address}: {source}")]
+    Publish {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// Shutdown was called.
     #[error("The VM is being closed")]
     Closed,
@@ -89,6 +110,9 @@ pub enum BootCause {
     /// The engine did not start.
     #[error("{0}")]
     Engine(#[from] StartError),
+    /// The network could not be set up.
+    #[error("the network cannot be set up: {0}")]
+    Network(String),
     /// The engine ended.
     #[error("the engine ended{}", last_words(.0))]
     Exit(Exit),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blockcow::{FlattenError, FlattenOptions, FlattenProgress};
+use blockcow::{Disk, FlattenError, FlattenOptions, FlattenProgress};
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use crate::block_store::Registry;
 use crate::disk;
 use crate::error::{Error, chain};
 use crate::lane::Journal;
-use crate::request::FlattenPlan;
+use crate::request::{FlattenPlan, RootImage};
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,29 @@ pub struct FlattenFailure {
     pub path: PathBuf,
     /// Why.
     pub source: FlattenError,
+}
+
+/// Opens a disk whose image is what it is said to be.
+///
+/// # Errors
+/// [`Error`] names the file that cannot be read.
+pub async fn open(
+    source: &RootImage,
+    stores: &Registry,
+    journal: &Arc<Journal>,
+) -> Result<Arc<Disk>, Error> {
+    let (path, size, digest) = (source.file.path.clone(), source.size, source.file.digest);
+    let cancel = CancellationToken::new();
+    let _give_up = cancel.clone().drop_guard();
+    let opened = spawn_blocking(move || {
+        let image = Artifact::open("root image", &path)?.expect_size(size)?;
+        image.verify(digest, &cancel)?;
+        Ok(image)
+    });
+    let image = opened.await.map_err(|_| Error::Defect("The thread that opens files"))?;
+    let image = image.map_err(Error::Artifact)?;
+    let served = image.duplicate()?;
+    Ok(disk::open(&image, served, source, stores, journal).await?.disk)
 }
 
 /// Writes the image under another name and gives it its own when it is whole and durable. Dropped
@@ -39,25 +62,14 @@ pub async fn flatten(
     progress: impl FnMut(FlattenProgress) + Send,
 ) -> Result<(), Error> {
     let FlattenPlan { source, destination, options } = plan;
-    let (path, size, digest) = (source.file.path.clone(), source.size, source.file.digest);
-    let cancel = CancellationToken::new();
-    let _give_up = cancel.clone().drop_guard();
-    let opened = spawn_blocking(move || {
-        let image = Artifact::open("root image", &path)?.expect_size(size)?;
-        image.verify(digest, &cancel)?;
-        Ok(image)
-    });
-    let image = opened.await.map_err(|_| Error::Defect("The thread that opens files"))?;
-    let image = image.map_err(Error::Artifact)?;
-    let served = image.duplicate()?;
-    let root = disk::open(&image, served, &source, stores, journal).await?;
+    let disk = open(&source, stores, journal).await?;
     let failed = |source| FlattenFailure { path: destination.clone(), source };
-    write(root.disk, &destination, &options, progress).await.map_err(failed)?;
+    write(disk, &destination, &options, progress).await.map_err(failed)?;
     Ok(())
 }
 
 async fn write(
-    disk: Arc<blockcow::Disk>,
+    disk: Arc<Disk>,
     destination: &Path,
     options: &FlattenOptions,
     progress: impl FnMut(FlattenProgress) + Send,

@@ -24,6 +24,7 @@ pub mod lane;
 pub mod limits;
 pub mod logging;
 pub mod mount;
+pub mod network;
 pub mod relay;
 pub mod request;
 pub mod server;

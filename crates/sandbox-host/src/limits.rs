@@ -90,6 +90,8 @@ pub const BLOCK_RUNS_HELD: usize = 1 << 22;
 pub const CALLBACK_CLOSING: Duration = Duration::from_millis(300);
 /// Changes are gathered for this long before the guest is told.
 pub const GATHER_CHANGES: Duration = Duration::from_millis(20);
+/// Time for the guest to tell what its processes use (lanebox/v1/sandbox.proto).
+pub const GUEST_USAGE: Duration = Duration::from_secs(1);
 /// Time for the guest to announce changes to its watchers.
 pub const GUEST_ANNOUNCE: Duration = Duration::from_secs(30);
 /// Time for a callback when the mount names none (lanebox/v1/mount.proto).
@@ -100,6 +102,60 @@ pub const CALLBACK_CACHE_MAX_MS: u32 = 60_000;
 pub const UNLINKED_BYTES: (u64, u64) = (64 << 20, 1 << 30);
 /// Masked paths of one bind mount.
 pub const MAX_MASKS: usize = 1024;
+
+/// Addresses to which QUIC is refused because a policy's callback has let HTTP through to them.
+pub const INTERCEPTED_ADDRESSES: usize = 1024;
+/// `ServeNetwork` calls that wait for the Boot or the SetNetworkPolicy that names them; one more is
+/// `LIMIT_EXCEEDED`.
+pub const MAX_NETWORK_STREAMS: usize = 4;
+/// Policies with callbacks that have flows, or are in force; one more is `LIMIT_EXCEEDED`.
+pub const MAX_NETWORK_POLICIES: u32 = 16;
+/// Rules of a policy (lanebox/v1/network.proto) …
+pub const MAX_RULES: usize = 1024;
+/// … the blocks, and the ranges of ports, of one …
+pub const MAX_RULE_ITEMS: usize = 256;
+/// … and its header fields …
+pub const MAX_HEADERS: usize = 64;
+/// … together.
+pub const HEADER_BYTES: usize = 64 * KIB as usize;
+/// Resolvers of a rule or of an answer (lanebox/v1/network.proto).
+pub const MAX_RESOLVERS: usize = 16;
+/// Bytes of a policy's own roots (lanebox/v1/network.proto).
+pub const MAX_EXTRA_ROOT_BYTES: usize = MIB as usize;
+/// Longest time for an answer about a flow or a request (lanebox/v1/network.proto).
+pub const MAX_POLICY_DEADLINE_MS: u32 = 3_600_000;
+/// Secrets of a guest (lanebox/v1/network.proto), the hosts of one …
+pub const MAX_SECRETS: usize = 256;
+/// … that may have it …
+pub const MAX_SECRET_HOSTS: usize = 256;
+/// … and its length.
+pub const SECRET_BYTES: usize = 64 * KIB as usize;
+/// Names of a destination that a policy is told (lanebox/v1/network.proto).
+pub const FLOW_NAMES: usize = 64;
+/// Header fields that a middleware may answer with …
+pub const VERDICT_HEADERS: usize = 1024;
+/// … together.
+pub const VERDICT_HEADER_BYTES: usize = 256 * KIB as usize;
+/// Body that a middleware may answer with (lanebox/v1/network.proto).
+pub const VERDICT_BODY_BYTES: usize = MIB as usize;
+/// Most of a reason or of a problem that is kept (lanebox/v1/network.proto).
+pub const REASON_BYTES: usize = KIB as usize;
+/// Messages of `ServeNetwork` beside questions that the client has not read: each flow that it
+/// has decided about ends once.
+pub const NETWORK_NOTICES: usize = 4096;
+/// Sets of resolvers that callbacks have named, each with its cache; what comes above has none.
+pub const RESOLVER_SETS: usize = 64;
+/// Flows to the resolver whose verdict is remembered while they are asked again.
+pub const RESOLVER_FLOWS: usize = 1024;
+/// Events of a network of each kind that are told in a second; the others are counted.
+pub const NETWORK_EVENTS: u32 = 256;
+/// Addresses of a DnsRecord (lanebox/v1/network.proto).
+pub const RECORD_ADDRESSES: usize = 64;
+/// Time for the network to end with its VM.
+pub const NETWORK_END: Duration = Duration::from_secs(2);
+/// Ports that are published at a time; one more is `LIMIT_EXCEEDED`. Connections to them count among
+/// netstack's, and are reset above its limit.
+pub const MAX_PUBLISHED: u32 = 256;
 
 /// Largest piece of a file (lanebox/v1/file.proto) …
 pub const FILE_PIECE_BYTES: usize = 256 * KIB as usize;
@@ -132,6 +188,8 @@ pub const GUEST_RESET_STREAMS: usize = GUEST_STREAMS as usize;
 pub const GUEST_SENTENCE_BYTES: usize = KIB as usize;
 /// Boot steps that a guest may announce.
 pub const GUEST_BOOT_STEPS: usize = 64;
+/// Warnings of a guest's set-up that are passed on (lanebox/guest/v1/guest.proto).
+pub const GUEST_WARNINGS: usize = 16;
 /// Problems that a guest may tell of at its shutdown (lanebox/guest/v1/guest.proto).
 pub const GUEST_SHUTDOWN_PROBLEMS: usize = 16;
 
@@ -152,6 +210,8 @@ pub const MIN_QUOTA_BYTES: u64 = 16 << 20;
 /// Memory for changes on their way to a store of the client, when the request names none
 /// (lanebox/v1/sandbox.proto).
 pub const DIRTY_BYTES_DEFAULT: u64 = 64 << 20;
+/// Largest piece of a disk in one answer (lanebox/v1/image.proto).
+pub const DISK_PIECE_BYTES: usize = 256 * KIB as usize;
 /// Time for the last write-back of a root, after the guest has ended, at least.
 pub const DISK_CLOSE: Duration = Duration::from_millis(500);
 
@@ -183,7 +243,7 @@ pub const CONSOLE_TAIL: usize = 16 * KIB as usize;
 /// refuse more than 16 KiB of headers.
 pub const CONSOLE_TAIL_IN_ERROR: usize = 8 * KIB as usize;
 /// Events that are kept for a watcher that is behind; older ones become a warning with their number.
-pub const EVENTS_KEPT: usize = 1024;
+pub const EVENTS_KEPT: usize = 4096;
 /// Commands waiting for the lane's task.
 pub const LANE_COMMANDS: usize = 64;
 
@@ -206,5 +266,7 @@ const _: () = assert!(
     CLIENT_STREAMS as usize
         > (2 * MAX_RUNS + MAX_FILE_CALLS + MAX_WATCHERS) as usize
             + 2 * (MAX_MOUNTS + MAX_BLOCK_STORES)
+            + MAX_NETWORK_STREAMS
+            + MAX_NETWORK_POLICIES as usize
 );
 const _: () = assert!((CLIENT_STREAMS as u64 * CLIENT_STREAM_WINDOW as u64) < (1 << 31));

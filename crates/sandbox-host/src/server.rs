@@ -9,6 +9,7 @@ use protocol::v1::block_store_service_server::BlockStoreServiceServer;
 use protocol::v1::file_service_server::FileServiceServer;
 use protocol::v1::filesystem_service_server::FilesystemServiceServer;
 use protocol::v1::image_service_server::ImageServiceServer;
+use protocol::v1::network_service_server::NetworkServiceServer;
 use protocol::v1::process_service_server::ProcessServiceServer;
 use protocol::v1::sandbox_service_server::SandboxServiceServer;
 use tokio::net::UnixStream;
@@ -23,7 +24,9 @@ use crate::limits::{
     BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
     CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
-use crate::service::{Access, BlockStores, Files, Filesystems, Images, Processes, Sandbox};
+use crate::service::{
+    Access, BlockStores, Files, Filesystems, Images, Networks, Processes, Sandbox,
+};
 use crate::watched::Watched;
 
 /// Why serving ended.
@@ -100,6 +103,10 @@ fn routes(lane: &Lane, access: Access) -> Router {
         BlockStoreServiceServer::new(BlockStores::new(lane.clone()))
             .max_decoding_message_size(BLOCK_STORE_MESSAGE_BYTES)
     });
+    let networks = (access == Access::Owner).then(|| {
+        NetworkServiceServer::new(Networks::new(lane.clone()))
+            .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
+    });
     let images = (access == Access::Owner).then(|| {
         ImageServiceServer::new(Images::new(lane.clone()))
             .max_decoding_message_size(CLIENT_MESSAGE_BYTES)
@@ -116,6 +123,7 @@ fn routes(lane: &Lane, access: Access) -> Router {
         .add_service(files)
         .add_optional_service(stores)
         .add_optional_service(images)
+        .add_optional_service(networks)
 }
 
 fn with_reflection(router: Router) -> Result<Router, ServeError> {

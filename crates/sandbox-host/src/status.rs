@@ -2,7 +2,7 @@
 
 use std::io;
 
-use blockcow::{FileStoreError, FlattenError, OverlayError};
+use blockcow::{AnswerError, FileStoreError, FlattenError, OverlayError};
 use engine::StartError;
 use nix::errno::Errno;
 use protocol::{ErrorCode, ErrorDetail};
@@ -33,7 +33,8 @@ impl From<&Error> for ErrorDetail {
             Error::Request(_)
             | Error::Sequence(_)
             | Error::SecondBoot(_)
-            | Error::NotRunning(_) => plain(ErrorCode::InvalidArgument),
+            | Error::NotRunning(_)
+            | Error::NoNetwork => plain(ErrorCode::InvalidArgument),
             Error::OwnerOnly(_) => plain(ErrorCode::NotSupported),
             Error::Limit { .. } => plain(ErrorCode::LimitExceeded),
             Error::Isolation(unavailable) => {
@@ -43,6 +44,11 @@ impl From<&Error> for ErrorDetail {
             Error::Disk(error) => disk(error),
             Error::Flatten(failure) => flatten(failure),
             Error::Boot(failure) => boot(failure),
+            Error::NoSuch { .. } => plain(ErrorCode::NotFound),
+            Error::Publish { source, .. } => {
+                let errno = system_error(source).map(errno_name).unwrap_or_default();
+                plain(ErrorCode::InvalidArgument).with_errno(errno)
+            }
             Error::Closed => plain(ErrorCode::SandboxClosed),
             Error::Ended(ended) => ended_detail(ended),
             Error::Guest(error) => guest(error),
@@ -101,12 +107,17 @@ fn disk(error: &DiskError) -> ErrorDetail {
             }
             _ => plain(ErrorCode::DiskInvalid),
         },
+        DiskError::Smaller { .. } => plain(ErrorCode::InvalidArgument),
+        DiskError::Overlay(OverlayError::Listed(AnswerError::OutsideDisk(_))) => {
+            plain(ErrorCode::DiskInvalid)
+                .with_remedy("If the disk was grown before, give it the same sizeMiB again.")
+        }
         DiskError::Overlay(
             OverlayError::Size { .. }
             | OverlayError::MaxDirtyBytes { .. }
             | OverlayError::BlockSize(_),
         ) => plain(ErrorCode::InvalidArgument),
-        DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
+        DiskError::Read { .. } | DiskError::Overlay(_) => plain(ErrorCode::DiskInvalid),
     }
 }
 
@@ -122,7 +133,7 @@ fn boot(failure: &BootFailure) -> ErrorDetail {
         }
         BootCause::Deadline(_) => ErrorDetail::new(ErrorCode::BootFailed, message)
             .with_remedy("If the machine is only slow, give the boot more time."),
-        BootCause::Guest(_) | BootCause::Exit(_) | BootCause::Cancelled => {
+        BootCause::Guest(_) | BootCause::Network(_) | BootCause::Exit(_) | BootCause::Cancelled => {
             ErrorDetail::new(ErrorCode::BootFailed, message)
         }
     };

@@ -13,8 +13,8 @@ use crate::machine::Machine;
 use crate::process::children::Kind;
 use crate::sys::spawn::spawn;
 
-/// Returns when inotify has told of everything, or the time is over.
-pub(crate) async fn run(machine: &Machine, request: AnnounceChangesRequest) -> Result<(), Error> {
+/// Checks a request but for its tag; the mark as the kernel takes it.
+pub(crate) fn check(request: &AnnounceChangesRequest) -> Result<Timespec, Error> {
     if request.paths.len() > MAX_CHANGES {
         let text = format!("paths are {}, {MAX_CHANGES} at most", request.paths.len());
         return Err(Error::InvalidRequest(text));
@@ -23,6 +23,12 @@ pub(crate) async fn run(machine: &Machine, request: AnnounceChangesRequest) -> R
     if mark.tv_nsec > 999_999_999 {
         return Err(Error::InvalidRequest("mark_nanos is more than a second".into()));
     }
+    Ok(mark)
+}
+
+/// Returns when inotify has told of everything, or the time is over.
+pub(crate) async fn run(machine: &Machine, request: AnnounceChangesRequest) -> Result<(), Error> {
+    let mark = check(&request)?;
     let filesystem = machine
         .filesystems
         .find(&request.tag)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use protocol::guest::v1::guest_service_server::GuestService;
 use protocol::guest::v1::{
     AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
-    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
-    configure_response,
+    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse,
+    ShutdownRequest, ShutdownResponse, StepStarted, configure_response,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::announce;
 use crate::boot::Step;
+use crate::boot::cgroup::{self, Usage};
 use crate::boot::configure::{self, Announce, set_clock};
 use crate::boot::settings::{Settings, timespec};
 use crate::channel::Written;
@@ -58,7 +59,9 @@ impl GuestService for Guest {
             let result =
                 configure::run(settings, clock, &machine.filesystems, &mut announcer).await;
             let (lane, answer) = match result {
-                Ok(lane) => (Some(lane), kernel_release().map(configured)),
+                Ok((lane, warning)) => {
+                    (Some(lane), kernel_release().map(|release| configured(release, warning)))
+                }
                 Err(error) => (None, Err(error)),
             };
             machine.end_configure(lane);
@@ -78,6 +81,16 @@ impl GuestService for Guest {
             errno: failure.errno().unwrap_or(nix::errno::Errno::EINVAL),
         })?;
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn get_usage(
+        &self,
+        _request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        self.machine.lane()?;
+        let Usage { cpu_micros, memory, available } = cgroup::usage();
+        let (memory_bytes, available_bytes) = (memory, available);
+        Ok(Response::new(GetUsageResponse { cpu_micros, memory_bytes, available_bytes }))
     }
 
     async fn announce_changes(
@@ -138,8 +151,8 @@ impl Announce for Announcer {
     }
 }
 
-fn configured(kernel_release: String) -> ConfigureResponse {
-    let configured = Configured { kernel_release };
+fn configured(kernel_release: String, warning: Option<String>) -> ConfigureResponse {
+    let configured = Configured { kernel_release, warnings: Vec::from_iter(warning) };
     ConfigureResponse { response: Some(configure_response::Response::Configured(configured)) }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use futures::stream;
 use protocol::ErrorCode;
-use protocol::guest::v1::{Mount, SetClockRequest};
+use protocol::guest::v1::{InterfaceAddress, Mount, Network, SetClockRequest};
 use protocol::v1::{RunRequest, run_request};
 use support::{Vm, request, sh};
 use tokio::task::JoinSet;
@@ -60,6 +60,43 @@ async fn read_only_root_becomes_an_ordinary_linux() {
 
 #[tokio::test]
 #[ignore = "boots a VM"]
+async fn network_is_there_when_processes_run() {
+    let address = |ip: &str, prefix_length| InterfaceAddress { ip: ip.into(), prefix_length };
+    let network = Network {
+        mtu: 1400,
+        addresses: vec![address("10.0.2.15", 24), address("fd00::15", 64)],
+        gateways: vec!["10.0.2.1".into(), "fd00::1".into()],
+        resolvers: vec!["10.0.2.1".into()],
+        certificate_authority: "-----BEGIN CERTIFICATE-----\nours\n".into(),
+        certificate_link: "0123abcd.0".into(),
+    };
+    for writable in [false, true] {
+        let mut vm = Vm::start(1, writable).await;
+        let mut request = request(!writable);
+        request.network = Some(network.clone());
+        request.env.insert("PIP_CERT".into(), "/mine".into());
+        let steps = vm.configure(request).await.unwrap();
+        for step in ["network", "resolver", "certificate-authority"] {
+            assert!(steps.iter().any(|taken| taken == step), "{steps:?}");
+        }
+        assert_lines(
+            &vm.shell("ip -o addr show eth0 | tr -s ' ' | cut -d' ' -f3-4; ip route; ip -6 route show default").await,
+            &["inet 10.0.2.15/24", "inet6 fd00::15/64", "default via 10.0.2.1 dev eth0", "default via fd00::1 dev eth0  metric 1024"],
+        );
+        // Used at once: an address in doubt would not be bound.
+        assert_lines(
+            &vm.shell("cat /etc/resolv.conf /sys/class/net/eth0/mtu").await,
+            &["nameserver 10.0.2.1", "1400"],
+        );
+        assert!(!vm.shell("ip -o addr show eth0").await.contains("tentative"));
+        let env = vm.shell("env; cat $SSL_CERT_FILE $NODE_EXTRA_CA_CERTS | grep -c ours").await;
+        assert_lines(&env, &["PIP_CERT=/mine", "2"]);
+        assert_eq!(vm.shutdown().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+#[ignore = "boots a VM"]
 async fn writable_root_is_clean_after_a_shutdown() {
     let mut vm = Vm::boot(1, true).await;
     vm.shell(
@@ -89,7 +126,7 @@ async fn steps_are_announced_in_order_and_configure_works_once() {
     let refused = vm.configure(malformed).await.unwrap_err();
     assert_eq!(code(&refused), ErrorCode::InvalidArgument);
     let steps = vm.configure(request(true)).await.unwrap();
-    let expected = "clock mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
+    let expected = "clock check-root mount-root enter-root mount-devices mount-cgroup mount-tmpfs hostname \
         hosts loopback limits mounts working-directory";
     assert_eq!(steps.join(" "), expected);
     let again = vm.configure(request(true)).await.unwrap_err();
@@ -121,7 +158,7 @@ async fn failed_step_is_named_with_its_errno() {
         (at("/tmp/in/here"), "mounts", "EINVAL", "/tmp/in/here"),
         (no_cwd, "working-directory", "ENOENT", "/no/such/folder"),
         (file_cwd, "working-directory", "ENOTDIR", "/etc/passwd"),
-        (no_disk, "mount-root", "ENOENT", "/dev/vdz"),
+        (no_disk, "check-root", "ENOENT", "/dev/vdz"),
         (wrong_type, "mount-root", "EINVAL", "/dev/vda"),
     ] {
         let mut vm = Vm::start(1, false).await;

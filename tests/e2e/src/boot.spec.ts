@@ -347,7 +347,7 @@ describe("a boot that cannot succeed", () => {
   });
 
   test("what is not supported yet is refused by name", async () => {
-    assert.throws(() => sandbox({ network: {} } as never), { code: "not-supported" });
+    assert.throws(() => sandbox({ network: {} } as never), { code: "invalid-argument" });
   });
 
   test("bad options are refused before any process starts", async () => {

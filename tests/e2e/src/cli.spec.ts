@@ -2,9 +2,21 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { BUSYBOX } from "./support/lane.js";
 import { descendants, engines, eventually } from "./support/processes.js";
 
 const main = fileURLToPath(new URL("../node_modules/.bin/lanebox", import.meta.url));
@@ -91,6 +103,29 @@ describe("lanebox run", () => {
   test("ends a command at --timeout", async () => {
     const result = await lanebox([...RUN, "--timeout", "1", "--", "sleep", "600"]);
     assert.equal(result.status, 124);
+  });
+
+  test("keeps a root in a file, and copies a tree into it and out again", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "lanebox-cli-"));
+    try {
+      mkdirSync(join(folder, "tree"));
+      writeFileSync(join(folder, "tree/run"), "#!/bin/sh\necho it runs\n", { mode: 0o755 });
+      symlinkSync("run", join(folder, "tree/link"));
+      const kept = ["--image", BUSYBOX, "--persistent", join(folder, "disk")];
+      const into = await lanebox(["cp", ...kept, join(folder, "tree"), "guest:/opt"]);
+      assert.equal(into.status, 0, into.stderr);
+      const ran = await lanebox(["run", ...kept, "--", "/opt/link"]);
+      assert.deepEqual([ran.status, ran.stdout], [0, "it runs\n"], ran.stderr);
+      const out = await lanebox(["cp", ...kept, "guest:/opt", join(folder, "back")]);
+      assert.equal(out.status, 0, out.stderr);
+      assert.equal(readlinkSync(join(folder, "back/link")), "run");
+      assert.equal(statSync(join(folder, "back/run")).mode & 0o777, 0o755);
+      const lost = await lanebox(["cp", "--image", BUSYBOX, folder, "guest:/opt"]);
+      assert.equal(lost.status, 2);
+      assert.match(lost.stderr, /--persistent/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test("says 127 for a missing command", async () => {

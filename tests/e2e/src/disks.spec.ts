@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { rootfs, SandboxError, type Vm } from "lanebox";
 import { imageFile } from "./support/artifacts.js";
-import { BUSYBOX, boot, shell } from "./support/lane.js";
+import { BUSYBOX, boot, heard, shell } from "./support/lane.js";
 import { helpers, memoryKiB } from "./support/processes.js";
 
 const MIB = 1024 * 1024;
@@ -49,6 +49,26 @@ describe("a root in memory", () => {
     assert(Number(blocks) > 120_000, blocks);
   });
 
+  test("metrics tell what the guest has used", async () => {
+    const before = await vm.metrics();
+    await shell(
+      vm,
+      "dd if=/dev/zero of=/written bs=1M count=4; sync; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; rm /written",
+    );
+    const after = await vm.metrics();
+    assert(
+      after.disk.writtenBytes - before.disk.writtenBytes >= 4 * MIB,
+      String(after.disk.writtenBytes),
+    );
+    assert(before.disk.readBytes > 0 && after.uptimeMs > before.uptimeMs);
+    assert(after.host.cpuTimeMs > before.host.cpuTimeMs);
+    assert(after.host.memoryBytes > 32 * MIB, String(after.host.memoryBytes));
+    assert(before.guest !== undefined && after.guest !== undefined);
+    assert(after.guest.cpuTimeMs > before.guest.cpuTimeMs);
+    assert(after.guest.memoryBytes > 0 && after.guest.availableBytes > after.guest.memoryBytes);
+    assert.equal(after.network, undefined);
+  });
+
   test("is full at its budget with ENOSPC, and works on", async () => {
     const memory = () => memoryKiB(helper()) * 1024;
     for (const round of [1, 2]) {
@@ -77,7 +97,7 @@ describe("a root in a file", () => {
   });
 
   test("keeps what was synced when the helper is killed, and recovers at the next boot", async () => {
-    await using vm = await boot({}, persistent());
+    await using vm = await boot({}, persistent({ sizeMiB: 512 }));
     // Somebody writes all the time, and some of what is written is synced.
     await shell(vm, "(while :; do head -c 3000000 /dev/urandom > /noise; done) >/dev/null 2>&1 &");
     const sums = await shell(
@@ -86,16 +106,20 @@ describe("a root in a file", () => {
     );
     process.kill(helper(), "SIGKILL");
     assert.equal((await vm.closed).reason, "helper-exited");
-    await using again = await boot({}, persistent());
+    const console = heard();
+    await using again = await boot(console, persistent());
     assert.equal(await shell(again, "sha256sum /f*"), sums);
-    assert.match(await shell(again, "dmesg"), /EXT4-fs \(vda\): recovery complete/);
+    assert.match(console.text(), /e2fsck: .*recovering journal/);
+    assert(Number(await shell(again, "stat -f -c %b /")) > 120_000, "it has its size again");
     await shell(again, "echo kept > /kept");
   });
 
   test("is unmounted by close, so that nothing is to be recovered", async () => {
-    await using vm = await boot({}, persistent());
+    const console = heard();
+    await using vm = await boot(console, persistent());
     assert.equal(await shell(vm, "cat /kept"), "kept");
     assert.doesNotMatch(await shell(vm, "dmesg"), /EXT4-fs.*recovery/);
+    assert.doesNotMatch(console.text(), /e2fsck/);
     const error = await refusal(boot({}, persistent()), "disk-in-use");
     assert(error.message.includes(path), error.message);
     assert(error.remedy);
@@ -116,6 +140,8 @@ describe("a root in a file", () => {
     const foreign = join(folder, "foreign");
     writeFileSync(foreign, "a file of somebody else's\n");
     await refusal(boot({}, persistent({ path: foreign })), "disk-invalid");
+    const smaller = await refusal(boot({}, persistent({ sizeMiB: 400 })), "invalid-argument");
+    assert.match(smaller.message, /512 MiB.*400 MiB.*cannot shrink/);
     truncateSync(path, 20_000);
     const cut = await refusal(boot({}, persistent()), "disk-invalid");
     assert.match(cut.message, /truncated/);

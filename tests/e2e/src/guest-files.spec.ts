@@ -56,6 +56,35 @@ describe("guest files", () => {
     await fails(vm.fs.writeFile("/tmp/no/such", ""), "ENOENT");
   });
 
+  test("facts tell of the definition, and of what the guest shows", async () => {
+    const facts = await vm.environmentFacts();
+    const values = (source: string, topic: string, relation: string) =>
+      facts
+        .filter((fact) => fact.source === source && fact.topic === topic)
+        .filter((fact) => fact.relation === relation)
+        .map(({ value }) => value);
+    assert.deepEqual(values("config", "rootfs", "image"), ["busybox:1.35"]);
+    assert.deepEqual(values("guest", "rootfs", "mounted"), ["read-only"]);
+    assert.deepEqual(values("guest", "kernel", "release"), [await shell(vm, "uname -r")]);
+    assert.deepEqual(values("guest", "shell", "default"), ["/bin/sh"]);
+    assert.deepEqual(values("guest", "package-manager", "name"), ["none"]);
+    assert.deepEqual(values("guest", "resources", "cpus"), ["1"]);
+    assert.deepEqual(values("guest", "network", "interface"), []);
+    const commands = values("guest", "command", "exists");
+    assert.ok(commands.includes("sh") && commands.includes("tar") && !commands.includes("git"));
+    // They are looked at, not remembered.
+    await shell(vm, "mount -t tmpfs none /usr/bin");
+    const after = await vm.environmentFacts();
+    await shell(vm, "umount /usr/bin");
+    assert.ok(
+      after.filter(({ topic, source }) => topic === "command" && source === "guest").length <
+        commands.length,
+    );
+    await assert.rejects(vm.environmentFacts({ signal: AbortSignal.abort() }), {
+      name: "AbortError",
+    });
+  });
+
   test("makes, lists, moves, links, changes and removes", async () => {
     await vm.fs.mkdir("/tmp/d/e", { recursive: true });
     await fails(vm.fs.mkdir("/tmp/d"), "EEXIST");

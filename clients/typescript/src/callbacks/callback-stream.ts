@@ -1,4 +1,4 @@
-// One stream of callbacks of one VM: what is the same for mounts and for block stores.
+// One stream of callbacks of one VM: what is the same for mounts, block stores and network policies.
 //
 //   host ── call ──► serve ──► the caller's method ──► checked answer ── Outbox ──► host
 //        ── cancel ► the method's signal fires; its credit is held until it settles
@@ -8,9 +8,10 @@
 import { deferred } from "../wait.js";
 import type { Outbox } from "./outbox.js";
 
-/** What the host sends. */
-export interface HostMessage<Call> {
+/** What the host sends; `Told` is what only one kind of stream has. */
+export interface HostMessage<Call, Told = never> {
   readonly response:
+    | Told
     | { readonly case: "attached"; readonly value: unknown }
     | { readonly case: "call"; readonly value: Call }
     | { readonly case: "cancel"; readonly value: { readonly id: bigint } }
@@ -18,39 +19,53 @@ export interface HostMessage<Call> {
 }
 
 /** Opens the call. */
-export type OpenStream<Request, Call> = (
+export type OpenStream<Request, Call, Told = never> = (
   messages: AsyncIterable<Request>,
   options: { signal: AbortSignal },
-) => AsyncIterable<HostMessage<Call>>;
+) => AsyncIterable<HostMessage<Call, Told>>;
 
 /** What one kind of stream does. */
-export interface StreamDuties<Call> {
+export interface StreamDuties<Call, Told = never> {
   /** For people, such as "a mount". */
   readonly what: string;
   /** Answers a question. Must not reject. */
   readonly serve: (call: Call, signal: AbortSignal) => Promise<void>;
   /** The host has taken the stream. */
   readonly taken?: () => void;
-  /** It has ended. */
-  readonly ended?: () => void;
+  /** Takes what only this kind of stream has. */
+  readonly told?: (message: Told) => void;
+  /** A question that was answered already is of no interest. */
+  readonly cancelledLate?: (id: bigint) => void;
+  /** It has ended; by what, unless `end` was called or the host ended it in good order. */
+  readonly ended?: (failure: unknown) => void;
+}
+
+/** A message that only one kind of stream has. */
+export interface ToldMessage {
+  readonly case: string;
+  readonly value: unknown;
 }
 
 /** One stream of callbacks. */
-export class CallbackStream<Request, Call extends { readonly id: bigint }> {
+export class CallbackStream<
+  Request,
+  Call extends { readonly id: bigint },
+  Told extends ToldMessage = never,
+> {
   /** Resolves when the host has taken the stream; rejects with the call's error when it does not. */
   readonly attached: Promise<void>;
   /** Resolves when the stream has ended, however; never rejects. */
   readonly done: Promise<void>;
   readonly #outbox: Outbox<Request>;
-  readonly #duties: StreamDuties<Call>;
+  readonly #duties: StreamDuties<Call, Told>;
   readonly #open = new Map<bigint, AbortController>();
   readonly #call = new AbortController();
   readonly #taken = deferred<void>();
 
   constructor(
-    open: OpenStream<Request, Call>,
+    open: OpenStream<Request, Call, Told>,
     outbox: Outbox<Request>,
-    duties: StreamDuties<Call>,
+    duties: StreamDuties<Call, Told>,
   ) {
     this.#outbox = outbox;
     this.#duties = duties;
@@ -69,32 +84,44 @@ export class CallbackStream<Request, Call extends { readonly id: bigint }> {
     this.#outbox.close();
   }
 
-  async #follow(open: OpenStream<Request, Call>): Promise<void> {
+  async #follow(open: OpenStream<Request, Call, Told>): Promise<void> {
     const messages = this.#outbox.messages();
+    let failure: unknown;
     try {
       for await (const message of open(messages, { signal: this.#call.signal })) {
         this.#take(message);
       }
+    } catch (error) {
+      if (!this.#call.signal.aborted) failure = error;
+      throw error;
     } finally {
       this.end();
-      this.#duties.ended?.();
+      this.#duties.ended?.(failure);
       for (const question of this.#open.values()) question.abort();
       this.#open.clear();
     }
   }
 
-  #take({ response }: HostMessage<Call>): void {
-    switch (response.case) {
+  #take({ response }: HostMessage<Call, Told>): void {
+    const message = response as HostMessage<Call>["response"];
+    switch (message.case) {
       case "attached":
         this.#taken.resolve();
         this.#duties.taken?.();
         break;
       case "call":
-        void this.#serve(response.value);
+        void this.#serve(message.value);
         break;
-      case "cancel":
-        this.#open.get(response.value.id)?.abort();
+      case "cancel": {
+        const question = this.#open.get(message.value.id);
+        if (question === undefined) this.#duties.cancelledLate?.(message.value.id);
+        else question.abort();
         break;
+      }
+      case undefined:
+        break;
+      default:
+        this.#duties.told?.(response as Told);
     }
   }
 

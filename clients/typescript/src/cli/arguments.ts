@@ -4,8 +4,13 @@ import { resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { imageName } from "../artifact-descriptor.js";
 import { SandboxError } from "../errors.js";
+import { clusterSize } from "../flatten.js";
 import { MOUNTS_MAX, mountTarget } from "../mounts/boot-mounts.js";
 import { requireDirectory } from "../mounts/mount.js";
+import { address } from "../network/address.js";
+import { hostPattern } from "../network/host-pattern.js";
+import { port } from "../network/ports.js";
+import type { CheckedPublish } from "../network/published.js";
 import type { IsolationMinimum } from "../options.js";
 import { type Check, environment, integer, oneOf } from "../validate.js";
 
@@ -26,12 +31,18 @@ export interface MountArgument {
 export interface RunCommand {
   readonly name: "run";
   readonly image: string;
+  /** The file that keeps what the guest changes of its root; without it the root is read-only. */
+  readonly persistent: string | undefined;
   readonly cpus: number | undefined;
   readonly memoryMiB: number | undefined;
   readonly env: Record<string, string>;
   readonly timeoutMs: number | undefined;
   readonly isolation: IsolationMinimum | undefined;
   readonly mounts: readonly MountArgument[];
+  /** Ports to publish. */
+  readonly publish: readonly CheckedPublish[];
+  /** Hosts that the guest may look up and speak HTTP to. */
+  readonly allowHosts: readonly string[];
   readonly command: string;
   readonly args: readonly string[];
 }
@@ -47,11 +58,40 @@ export interface ShellCommand extends Omit<RunCommand, "name" | "timeoutMs" | "c
 export interface CopyCommand {
   readonly name: "cp";
   readonly image: string;
+  /** As in {@link RunCommand}. */
+  readonly persistent: string | undefined;
   readonly isolation: IsolationMinimum | undefined;
+  readonly direction: "in" | "out";
   /** Path in the guest. */
-  readonly from: string;
+  readonly guestPath: string;
   /** Path here. */
-  readonly to: string;
+  readonly hostPath: string;
+}
+
+/** The disk that `lanebox image` is about. */
+export interface DiskArgument {
+  /** Name and version of an image that is installed, or the absolute path of a file. */
+  readonly image: { readonly name: string } | { readonly path: string };
+  /** How the file is laid out. */
+  readonly format: "qcow2" | "raw" | undefined;
+  /** The file that keeps what lies over the image. */
+  readonly persistent: string | undefined;
+}
+
+/** `lanebox image info`. */
+export interface ImageInfoCommand {
+  readonly name: "image-info";
+  readonly disk: DiskArgument;
+  readonly json: boolean;
+}
+
+/** `lanebox image flatten`. What is undefined has the library's default. */
+export interface FlattenCommand {
+  readonly name: "image-flatten";
+  readonly disk: DiskArgument;
+  readonly dest: string;
+  readonly clusterSize: number | undefined;
+  readonly compress: boolean;
 }
 
 /** What the command line asks for. */
@@ -65,6 +105,8 @@ export type Command =
       readonly isolation: IsolationMinimum | undefined;
     }
   | { readonly name: "images"; readonly json: boolean }
+  | ImageInfoCommand
+  | FlattenCommand
   | { readonly name: "help" | "version" };
 
 const common = {
@@ -73,10 +115,13 @@ const common = {
 const machineOptions = {
   ...common,
   image: { type: "string" },
+  persistent: { type: "string" },
   cpus: { type: "string" },
   memory: { type: "string" },
   env: { type: "string", multiple: true, short: "e" },
   mount: { type: "string", multiple: true },
+  publish: { type: "string", multiple: true, short: "p" },
+  "allow-host": { type: "string", multiple: true },
   isolation: { type: "string" },
 } as const;
 const runOptions = { ...machineOptions, timeout: { type: "string" } } as const;
@@ -107,6 +152,8 @@ export function parseCommand(argv: readonly string[]): Command {
       const { values } = parse(rest, { ...common, json: { type: "boolean" } } as const);
       return values.help ? { name: "help" } : { name: "images", json: values.json ?? false };
     }
+    case "image":
+      return parseImage(rest);
     case "--version":
     case "-V":
       return { name: "version" };
@@ -115,7 +162,7 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, shell, cp, doctor or images");
+      throw new UsageError("a command is missing: run, shell, cp, doctor, images or image");
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }
@@ -144,39 +191,144 @@ function parseShell(argv: readonly string[]): Command {
 const GUEST = "guest:";
 
 function parseCopy(argv: readonly string[]): Command {
-  const options = { ...common, image: { type: "string" }, isolation: { type: "string" } } as const;
+  const { image: ofImage, persistent: ofDisk, isolation: ofKind } = machineOptions;
+  const options = { ...common, image: ofImage, persistent: ofDisk, isolation: ofKind } as const;
   const { values, positionals } = parse(argv, options, true);
   if (values.help) return { name: "help" };
   const [from, to, ...more] = positionals;
   if (from === undefined || to === undefined || more.length > 0) {
-    throw new UsageError("cp takes two paths: lanebox cp [OPTION…] guest:/PATH PATH");
+    throw new UsageError(
+      "cp takes two paths, one of them in the guest: lanebox cp [OPTION…] guest:/PATH PATH",
+    );
   }
-  if (to.startsWith(GUEST)) {
-    throw new UsageError("cp copies out of the guest: what is copied in would be gone with its VM");
+  const [direction, guest, hostPath] = to.startsWith(GUEST)
+    ? (["in", to, from] as const)
+    : (["out", from, to] as const);
+  if (!guest.startsWith(`${GUEST}/`) || hostPath.startsWith(GUEST)) {
+    throw new UsageError(
+      `cp: expected guest:/PATH and a path of this machine, got '${argv.join(" ")}'`,
+    );
   }
-  if (!from.startsWith(`${GUEST}/`)) {
-    throw new UsageError(`cp: expected guest:/PATH, got '${from}'`);
+  const { image, persistent, isolation } = machine(values);
+  if (direction === "in" && persistent === undefined) {
+    throw new UsageError(
+      "cp into the guest needs --persistent: what is copied would be gone with its VM",
+    );
   }
-  const { image, isolation } = machine(values);
-  return { name: "cp", image, isolation, from: from.slice(GUEST.length), to };
+  const guestPath = guest.slice(GUEST.length);
+  return { name: "cp", image, persistent, isolation, direction, guestPath, hostPath };
 }
+
+function parseImage([first, ...rest]: readonly string[]): Command {
+  switch (first) {
+    case "info":
+      return parseInfo(rest);
+    case "flatten":
+      return parseFlatten(rest);
+    case "help":
+    case "--help":
+    case "-h":
+      return { name: "help" };
+    case undefined:
+      throw new UsageError("a command is missing after image: info or flatten");
+    default:
+      throw new UsageError(`unknown command 'image ${first}': expected info or flatten`);
+  }
+}
+
+const diskOptions = {
+  ...common,
+  format: { type: "string" },
+  persistent: { type: "string" },
+} as const;
+
+function parseInfo(argv: readonly string[]): Command {
+  const options = { ...diskOptions, json: { type: "boolean" } } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [image, ...more] = positionals;
+  if (image === undefined || more.length > 0) {
+    throw new UsageError("image info takes one image: lanebox image info [OPTION…] IMAGE");
+  }
+  return { name: "image-info", disk: disk(image, values), json: values.json ?? false };
+}
+
+function parseFlatten(argv: readonly string[]): Command {
+  const options = {
+    ...diskOptions,
+    "cluster-size": { type: "string" },
+    "no-compress": { type: "boolean" },
+  } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [image, dest, ...more] = positionals;
+  if (image === undefined || dest === undefined || dest === "" || more.length > 0) {
+    throw new UsageError(
+      "image flatten takes an image and a file to make: lanebox image flatten [OPTION…] IMAGE DEST",
+    );
+  }
+  return {
+    name: "image-flatten",
+    disk: disk(image, values),
+    dest: resolve(dest),
+    clusterSize: checked("--cluster-size", number(values["cluster-size"]), clusterSize),
+    compress: !(values["no-compress"] ?? false),
+  };
+}
+
+/** A file is told from a name by a slash in it. */
+function disk(image: string, values: { format?: string; persistent?: string }): DiskArgument {
+  const given = checked("--format", values.format, oneOf("qcow2", "raw"));
+  const persistent = filePath("--persistent", values.persistent);
+  if (!image.includes("/")) {
+    if (given !== undefined)
+      throw new UsageError("--format: it is for files, not for named images");
+    const name = checked("IMAGE", image, imageName) as string;
+    return { image: { name }, format: undefined, persistent };
+  }
+  const format = given ?? FORMATS.find(([ending]) => image.endsWith(ending))?.[1];
+  if (format === undefined) {
+    throw new UsageError(`the format of '${image}' is not known: give --format qcow2 or raw`);
+  }
+  return { image: { path: resolve(image) }, format, persistent };
+}
+
+function filePath(option: string, given: string | undefined): string | undefined {
+  if (given === "") throw new UsageError(`${option}: expected the path of a file`);
+  return given === undefined ? undefined : resolve(given);
+}
+
+/** What a file's name says; its content is not asked, for a guest may have written it. */
+const FORMATS = [
+  [".qcow2", "qcow2"],
+  [".raw", "raw"],
+  [".img", "raw"],
+] as const;
 
 /** What `run` and `shell` both say of the VM and its environment. */
 function machine(values: {
   image?: string;
+  persistent?: string;
   cpus?: string;
   memory?: string;
   env?: string[];
   mount?: string[];
+  publish?: string[];
+  "allow-host"?: string[];
   isolation?: string;
 }) {
   return {
     image: checked("--image", values.image ?? DEFAULT_IMAGE, imageName) as string,
+    persistent: filePath("--persistent", values.persistent),
     cpus: checked("--cpus", number(values.cpus), integer(1, 64)),
     memoryMiB: checked("--memory", number(values.memory), integer(128, 1_048_576)),
     env: variables(values.env ?? []),
     isolation: checked("--isolation", values.isolation, isolation),
     mounts: mountArguments(values.mount ?? []),
+    publish: (values.publish ?? []).map(publishArgument),
+    allowHosts: (values["allow-host"] ?? []).map(
+      (name) => checked("--allow-host", name, hostPattern)?.text ?? "",
+    ),
   };
 }
 
@@ -254,4 +406,19 @@ function mountArgument(given: string): MountArgument {
   const source = resolve(pair.slice(0, at));
   checked("--mount", source, (value, path) => requireDirectory(String(value), path));
   return { source, target, access: readOnly ? "ro" : "rw" };
+}
+
+/** `[[HOST:][HOSTPORT]:]GUESTPORT`; an IPv6 host in brackets. */
+function publishArgument(text: string): CheckedPublish {
+  const match = /^(?:(?:(\[[^\]]*\]|[^:[\]]*):)?(\d{0,5}):)?(\d{1,5})$/.exec(text);
+  if (match === null) {
+    throw new UsageError(`--publish: expected [[HOST:]HOSTPORT:]GUESTPORT, got '${text}'`);
+  }
+  const [, host, hostPort, guestPort] = match;
+  const bare = host?.replace(/^\[(.*)\]$/, "$1") || undefined;
+  return {
+    guestPort: checked("--publish", Number(guestPort), port) ?? 0,
+    hostPort: checked("--publish", Number(hostPort ?? 0), integer(0, 65_535)) ?? 0,
+    host: checked("--publish", bare, address),
+  };
 }

@@ -1,5 +1,5 @@
-// `lanebox cp`: a file or a tree of an image, copied to this machine through a VM of its own. The other
-// direction would be gone with the VM, so it is refused.
+// `lanebox cp`: a file or a tree, copied between this machine and an image or a persistent root, through
+// a VM of its own.
 import { GuestFiles } from "../guest-files.js";
 import type { CopyCommand } from "./arguments.js";
 import { inLane } from "./in-lane.js";
@@ -10,7 +10,11 @@ export async function copyCommand(options: CopyCommand): Promise<number> {
   return inLane(options, async (lane, interrupt) => {
     const files = new GuestFiles(lane);
     const signal = interrupt.giveUp;
-    const { entries, bytes, skipped } = await files.copyOut(options.from, options.to, { signal });
+    const { guestPath, hostPath } = options;
+    const { entries, bytes, skipped } =
+      options.direction === "in"
+        ? await files.copyIn(hostPath, guestPath, { signal })
+        : await files.copyOut(guestPath, hostPath, { signal });
     const left = skipped > 0 ? `, ${skipped} FIFOs, sockets or devices left out` : "";
     await write(process.stderr, `${entries} entries, ${bytes} bytes${left}\n`);
     return 0;

@@ -5,21 +5,41 @@ export const HELP = `usage:
   lanebox run [OPTION…] -- COMMAND [ARGUMENT…]   run a command in a microVM of its own
   lanebox shell [OPTION…] [-- COMMAND…]          an interactive shell in a microVM of its own
   lanebox cp [OPTION…] guest:/PATH PATH          copy a file or tree of an image to this machine
+  lanebox cp --persistent FILE [OPTION…] PATH guest:/PATH
+                                                 copy one into a root that is kept
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
   lanebox images [--json]                        list the images that are installed
+  lanebox image info [OPTION…] IMAGE             tell what an image is and how large
+  lanebox image flatten [OPTION…] IMAGE DEST     write it, with what lies over it, as one QCOW2 file
   lanebox --help | --version
 
-options of run and shell (cp: --image and --isolation):
+options of run and shell (cp: --image, --persistent and --isolation):
   --image NAME       image to boot, by name and version   (default: ${DEFAULT_IMAGE})
+  --persistent FILE  keep what the guest changes of its root in FILE, which is made when it is not
+                     there; one VM at a time; without it the root is read-only
   --cpus N           virtual processors, 1 to 64          (default: 1)
   --memory MIB       memory, 128 to 1048576 MiB           (default: 512)
   -e, --env K=V      a variable of the command; may be given several times
   --mount SRC:DST[:ro]
                      a directory of this machine, at the absolute path DST; with :ro the command
                      cannot change it; may be given several times
+  -p, --publish [[HOST:]HOSTPORT:]GUESTPORT
+                     lead a TCP port of this machine to one of the guest; HOST is 127.0.0.1 and ::1
+                     unless it is given; without HOSTPORT, or with 0, any free port is taken, and
+                     told on stderr; may be given several times
+  --allow-host NAME  let the guest look up this host (or *.NAME: all below it) and speak HTTP and TLS
+                     to it, at ports 80 and 443; may be given several times. Without --allow-host
+                     and --publish the guest has no network device
   --timeout S        end the command after S seconds with exit status 124 (run only)
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)
+
+options of image (IMAGE is a name and version, or a file, told by a slash in it):
+  --format FORMAT    how the file is laid out: qcow2 or raw   (default: by its ending)
+  --persistent FILE  also what a persistent root keeps in FILE; no VM may use it meanwhile
+  --json             info for programs: what rootfs.image() takes, and the sizes (info only)
+  --cluster-size N   bytes of a cluster, 4096 to 2097152      (default: 65536; flatten only)
+  --no-compress      clusters as they are                     (flatten only)
 
 run passes stdin, stdout, stderr and the exit status through. Its own exit statuses:
   2 wrong arguments; 125 the VM failed; 126 the command cannot be executed; 127 it does not exist;

@@ -27,7 +27,8 @@ export async function images(options: { readonly json: boolean }): Promise<numbe
   return problems.length === 0 ? 0 : 1;
 }
 
-function mebibytes(bytes: number): string {
+/** A number of bytes for people. */
+export function mebibytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 

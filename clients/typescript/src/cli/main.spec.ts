@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { afterEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { FAKE_IMAGE, type Setup, setUp } from "../testing/harness.js";
@@ -152,6 +153,19 @@ test("a reader that does not read stops the run, and a signal still ends it", as
   assert.equal(status, 143);
 });
 
+test("ports are published, and told on stderr where the host chose; hosts become rules", async () => {
+  setup = setUp();
+  const options = ["-p", "80", "-p", "127.0.0.1:8081:81", "--allow-host", "a.example"];
+  const run = lanebox(["run", "--image", FAKE_IMAGE, ...options, "--", "echo", "x"]);
+  assert.equal(await run.status, 0);
+  assert.equal(run.out(), "x\n");
+  const [told] = run.err().split("\n");
+  assert.equal(told, "lanebox: port 80 of the guest is at 127.0.0.1:40001 and [::1]:40001");
+  assert.doesNotMatch(run.err(), /port 81/);
+  assert(setup.notes().includes("network none rules 2 "));
+  assert(setup.notes().includes("publish 81 8081 127.0.0.1"));
+});
+
 test("doctor tells what was found, and ends by whether a VM can be booted", async () => {
   setup = setUp();
   const good = lanebox(["doctor", "--json", "--isolation", "emulated"]);
@@ -186,6 +200,56 @@ test("images lists what is found, for people and for programs", async () => {
   assert.equal(await json.status, 0);
   const fake = JSON.parse(json.out()).find(({ name }: { name: string }) => name === FAKE_IMAGE);
   assert.match(fake.path, /image-fake\/rootfs\.raw$/);
+});
+
+test("image info tells of names and files, for people and for programs", async () => {
+  setup = setUp();
+  const file = join(setup.directory, "image-fake", "rootfs.raw");
+  const named = lanebox(["image", "info", FAKE_IMAGE]);
+  assert.equal(await named.status, 0, named.err());
+  assert.match(named.out(), /^name {4}fake:1\.0\n(.*\n)*disk {4}6024 bytes .*\n/);
+  assert.doesNotMatch(named.out(), /overlay/);
+  const json = lanebox(["image", "info", "--json", "--persistent", file, file]);
+  assert.equal(await json.status, 0, json.err());
+  const { digest, sizeBytes, format, diskBytes, overlayBytes, name } = JSON.parse(json.out());
+  assert.match(digest, /^sha256:[0-9a-f]{64}$/);
+  assert.deepEqual([sizeBytes, format, diskBytes, overlayBytes], [8, "raw", 6024, 4096]);
+  assert.equal(name, undefined);
+  assert(setup.notes().includes(`disk ${file} ${file}`));
+});
+
+test("image flatten writes and tells what was written", async () => {
+  setup = setUp();
+  const dest = join(setup.directory, "flat.qcow2");
+  const flat = lanebox([
+    ...["image", "flatten", "--no-compress", "--cluster-size", "4096"],
+    ...[FAKE_IMAGE, dest],
+  ]);
+  assert.equal(await flat.status, 0, flat.err());
+  assert.match(
+    flat.out(),
+    /^path .*flat\.qcow2\nfile {4}4 bytes .*\ndigest {2}sha256:[0-9a-f]{64}\n$/,
+  );
+  assert(setup.notes().includes("flatten 4096 false"));
+});
+
+test("image commands that fail end with 1 and say why", async () => {
+  setup = setUp({ images: "refuse" });
+  const inUse = lanebox(["image", "info", FAKE_IMAGE]);
+  assert.equal(await inUse.status, 1);
+  assert.equal(inUse.err(), "lanebox: The store is in use\n");
+  const missing = lanebox(["image", "flatten", "/nonesuch.raw", "/tmp/x"]);
+  assert.equal(await missing.status, 1);
+  assert.match(missing.err(), /There is no file \/nonesuch\.raw/);
+});
+
+test("Ctrl-C ends image flatten with 130", async () => {
+  setup = setUp({ images: "hang" });
+  const run = lanebox(["image", "flatten", FAKE_IMAGE, join(setup.directory, "flat.qcow2")]);
+  await setup.noted("flatten 65536 true");
+  run.child.kill("SIGINT");
+  assert.equal(await run.status, 130);
+  assert.equal(run.err(), "");
 });
 
 test("help and version", async () => {

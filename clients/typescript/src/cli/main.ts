@@ -26,6 +26,10 @@ async function dispatch(command: Command): Promise<number> {
       return (await import("./doctor.js")).doctor(command, version());
     case "images":
       return (await import("./images.js")).images(command);
+    case "image-info":
+      return (await import("./image.js")).imageInfo(command);
+    case "image-flatten":
+      return (await import("./image.js")).flattenCommand(command);
     case "help":
       await write(process.stdout, HELP);
       return 0;

@@ -31,10 +31,10 @@ const writer: FileSystem = {
 };
 
 function planned(mount: unknown) {
-  const { request, mounts } = planBoot(definition, { mounts: { "/mnt/x": mount } });
+  const { request, served } = planBoot(definition, { mounts: { "/mnt/x": mount } });
   const [message] = request.mounts;
   assert(message !== undefined);
-  return { message, served: mounts };
+  return { message, served: served.mounts ?? [] };
 }
 
 function features(mount: unknown): string[] {

@@ -8,7 +8,9 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ErrorCode, ErrorDetailSchema } from "../gen/lanebox/v1/error_pb.js";
 import { FilesystemService } from "../gen/lanebox/v1/filesystem_pb.js";
+import { ImageService } from "../gen/lanebox/v1/image_pb.js";
 import { MountEventSchema, MountProblem } from "../gen/lanebox/v1/mount_pb.js";
+import { type NetworkEvent, NetworkService } from "../gen/lanebox/v1/network_pb.js";
 import { ProcessService } from "../gen/lanebox/v1/process_pb.js";
 import {
   EngineKind,
@@ -23,7 +25,9 @@ import {
   WatchResponseSchema,
 } from "../gen/lanebox/v1/sandbox_pb.js";
 import { fakeCommands } from "./fake-commands.js";
+import { fakeImages } from "./fake-images.js";
 import { fakeMounts } from "./fake-mounts.js";
+import { fakeNetwork } from "./fake-network.js";
 
 /** How the stand-in behaves. */
 export interface Scenario {
@@ -33,6 +37,10 @@ export interface Scenario {
   readonly boot?: "ok" | "fail" | "hang" | "die" | "refuse" | "garbage";
   /** What happens when a mount is attached. */
   readonly mounts?: "ok" | "hang" | "refuse";
+  /** What happens when a policy is attached or set, or a port published. */
+  readonly network?: "ok" | "hang" | "refuse" | "break";
+  /** What happens when a disk is opened without a VM. */
+  readonly images?: "ok" | "hang" | "refuse";
   readonly shutdown?: "ok" | "hang" | "die";
   /** Stays when fd 3 ends, as a helper that hangs would. */
   readonly immortal?: boolean;
@@ -70,7 +78,9 @@ export function serve(scenario: Scenario): void {
       routes: (router) => {
         sandboxRoutes(router, fake, watch);
         router.service(ProcessService, fakeCommands(fake));
+        router.service(ImageService, fakeImages(fake));
         router.service(FilesystemService, fakeMounts(fake));
+        router.service(NetworkService, fakeNetwork(fake));
       },
     }),
   );
@@ -102,6 +112,10 @@ class WatchFeed {
     const problem = MountProblem.WRONG_ANSWER;
     const value = { target, problem, path: "/hello", message: "It said no" };
     this.send({ case: "mount", value: create(MountEventSchema, value) });
+  }
+
+  networkEvent(event: NetworkEvent["event"]): void {
+    this.send({ case: "network", value: { $typeName: "lanebox.v1.NetworkEvent", event } });
   }
 
   console(text: string): void {
@@ -168,6 +182,13 @@ function sandboxRoutes(router: ConnectRouter, fake: Fake, watch: WatchFeed): voi
         note(`mount ${mount.target} ${mount.source.case} ${mount.readOnly ? "ro" : "rw"}`);
         watch.mountError(mount.target);
       }
+      if (request.network !== undefined) {
+        const { policy, secrets } = request.network;
+        const names = secrets.map(({ name }) => name).join(",");
+        note(`network ${policy?.callbacks?.id ?? "none"} rules ${policy?.rules.length} ${names}`);
+        const value = { $typeName: "lanebox.v1.CallbackFailed" as const, message: "It threw" };
+        watch.networkEvent({ case: "callbackFailed", value });
+      }
       watch.state(State.BOOTING);
       watch.send({
         case: "bootStep",
@@ -215,6 +236,12 @@ function sandboxRoutes(router: ConnectRouter, fake: Fake, watch: WatchFeed): voi
       };
     },
     getStatus: () => ({ state: State.RUNNING }),
+    getMetrics: () => ({
+      uptimeNanos: 1_500_000n,
+      host: { cpuNanos: 2_000_000n, residentBytes: 3n },
+      disk: { inBytes: 4n, outBytes: 5n },
+      network: { inBytes: 6n, outBytes: 7n },
+    }),
     shutdown: async (request) => {
       note(`shutdown ${request.deadlineMs}`);
       watch.state(State.CLOSING);

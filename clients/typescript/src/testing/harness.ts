@@ -23,6 +23,9 @@ export interface Setup {
   remove(): void;
 }
 
+/** Milliseconds that a note may take on a slow machine. */
+const NOTE_MS = 60_000;
+
 /** Name of the image in the directory. */
 export const FAKE_IMAGE = "fake:1.0";
 
@@ -40,7 +43,9 @@ export function setUp(scenario: Omit<Scenario, "log"> = {}): Setup {
     sandbox: defineSandbox({ rootfs: rootfs.builtIn(FAKE_IMAGE) }),
     notes,
     async noted(line) {
-      while (!notes().includes(line)) await later(5);
+      for (const end = Date.now() + NOTE_MS; !notes().includes(line); await later(5)) {
+        if (Date.now() > end) assert.fail(`'${line}' was not noted:\n${notes().join("\n")}`);
+      }
     },
     alive: () => {
       const pids = notes().flatMap((line) =>

@@ -7,10 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use super::{Base, Layout, Place};
 use crate::error::ReadError;
-use crate::limits::FETCHES_PER_READ;
+use crate::limits::{FETCHES_PER_READ, SECTOR_BYTES};
 use crate::target::ReadTarget;
 
 /// What was fetched.
@@ -22,16 +24,13 @@ enum Piece {
 }
 
 impl Base {
+    /// Fills the target from `offset` on, inside the base.
     pub(crate) async fn read(
         &self,
         offset: u64,
         target: &mut impl ReadTarget,
     ) -> Result<(), ReadError> {
-        let length = target.remaining() as u64;
-        let end = offset
-            .checked_add(length)
-            .filter(|end| *end <= self.size)
-            .ok_or(ReadError::OutOfRange { offset, length })?;
+        let end = offset + target.remaining() as u64;
         let mut position = offset;
         while position < end {
             match self.put_ready(position, end, target)? {
@@ -100,7 +99,7 @@ impl Base {
         let mut position = range.start;
         while position < end {
             let (place, run) = match &self.layout {
-                Layout::Flat => (Place::File(position), end - position),
+                Layout::Flat => self.extent(position, end),
                 Layout::Qcow2(image) => image.map(position, &self.fetches).await?.place(position),
             };
             let run_end = position.saturating_add(run).min(end);
@@ -110,6 +109,23 @@ impl Base {
             position = run_end;
         }
         Ok(None)
+    }
+
+    /// What a raw image has from `position` on: its file may have holes.
+    fn extent(&self, position: u64, end: u64) -> (Place, u64) {
+        let (data, hole) = (SeekFrom::Data(position), SeekFrom::Hole(position));
+        let sector = |at: u64| (at - at % SECTOR_BYTES).clamp(position, end);
+        match seek(&*self.file, data) {
+            Ok(next) if sector(next) > position => (Place::Zeros, sector(next) - position),
+            Err(Errno::NXIO) => (Place::Zeros, end - position),
+            // Whatever else is wrong, reading finds it out.
+            Err(_) => (Place::File(position), end - position),
+            Ok(_) => {
+                let hole = seek(&*self.file, hole).unwrap_or(end);
+                let hole = hole.next_multiple_of(SECTOR_BYTES).clamp(position + 1, end);
+                (Place::File(position), hole - position)
+            }
+        }
     }
 
     /// Cuts a range at the borders of blocks.

@@ -15,23 +15,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What a block is to become.
 #[derive(Debug)]
 pub(crate) enum Content {
-    Data(Box<[u8]>),
+    /// A part of the memory of a write.
+    Data(Bytes),
     /// Zeros, which a store that discards can express by leaving the block out, if `absent`.
-    Zeros {
-        absent: bool,
-    },
+    Zeros { absent: bool },
 }
 
-/// A block's content and its share of the budget.
+/// A block's content, and the budget that is charged as long as its memory is there: blocks that were
+/// written together share both.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) content: Content,
-    pub(crate) _share: OwnedSemaphorePermit,
+    pub(crate) _share: Arc<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]

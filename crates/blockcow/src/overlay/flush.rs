@@ -1,8 +1,28 @@
 //! Flushing, and waiting for the write-back.
 
+use super::dirty::Flight;
 use super::{Overlay, State, StoreCall};
 use crate::error::WriteError;
 use crate::store::StoreError;
+
+/// Blocks on their way by a flush; queued again when that is given up.
+struct Bringing<'a> {
+    overlay: &'a Overlay,
+    flights: Vec<Flight>,
+}
+
+impl Drop for Bringing<'_> {
+    fn drop(&mut self) {
+        if self.flights.is_empty() {
+            return;
+        }
+        let mut state = self.overlay.state();
+        self.flights.iter().for_each(|flight| state.dirty.failed(flight));
+        drop(state);
+        self.overlay.wake.notify_one();
+        self.overlay.progress.notify_waiters();
+    }
+}
 
 impl Overlay {
     /// Makes durable what was acknowledged before.
@@ -16,7 +36,15 @@ impl Overlay {
         if self.state().flushed >= version {
             return Ok(());
         }
-        self.urge();
+        let brings = self.store.forgets_dropped();
+        let mut turn = None;
+        if brings {
+            turn = Some(self.flushing.lock().await);
+            self.state().resting = None;
+            self.bring().await;
+        } else {
+            self.urge();
+        }
         self.when(|state| {
             if state.dirty.oldest().is_none_or(|oldest| oldest > version) {
                 return Some(Ok(()));
@@ -28,7 +56,10 @@ impl Overlay {
             (state.failures != failures).then(|| Err(WriteError::Store(error())))
         })
         .await?;
-        let _turn = self.flushing.lock().await;
+        let _turn = match turn {
+            Some(turn) => turn,
+            None => self.flushing.lock().await,
+        };
         let covered = {
             let state = self.state();
             if state.flushed >= version {
@@ -51,6 +82,16 @@ impl Overlay {
         self.wake.notify_one();
         self.progress.notify_waiters();
         flushed
+    }
+
+    /// Brings to the store what is wanted there, without the write-back task: a flush that waits for
+    /// another thread takes twice as long.
+    async fn bring(&self) {
+        while let Some(flights) = self.take_batch() {
+            let mut bringing = Bringing { overlay: self, flights };
+            let result = self.send(&bringing.flights).await;
+            self.arrived(&std::mem::take(&mut bringing.flights), result);
+        }
     }
 
     /// Sets the write-back going, also after a failure. How many failures there were before.

@@ -23,7 +23,7 @@
 //! # Memory
 //!
 //! `max_dirty_bytes`, plus a copy of at most 4 MiB for each write-back under way
-//! (`max_write_backs`), plus [`crate::limits::STORE_READS`] reads of 1 MiB, plus the set of present
+//! (`max_write_backs`, and one by a flush), plus [`crate::limits::STORE_READS`] reads of 1 MiB, plus the set of present
 //! blocks: 32 KiB for each dirty GiB of 4 KiB blocks. The store's own memory comes on top.
 
 mod dirty;
@@ -143,6 +143,11 @@ impl Overlay {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes of the blocks that are in the store.
+    pub(crate) fn present_bytes(&self) -> u64 {
+        self.state().present.count() * self.block
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -40,16 +40,13 @@ enum Answer {
 const TRIES: usize = 16;
 
 impl Overlay {
+    /// Fills the target from `offset` on, inside the disk.
     pub(crate) async fn read(
         &self,
         offset: u64,
         target: &mut impl ReadTarget,
     ) -> Result<(), ReadError> {
-        let length = target.remaining() as u64;
-        let end = offset
-            .checked_add(length)
-            .filter(|end| *end <= self.size)
-            .ok_or(ReadError::OutOfRange { offset, length })?;
+        let end = offset + target.remaining() as u64;
         let mut position = offset;
         let mut tries = 0;
         while position < end {

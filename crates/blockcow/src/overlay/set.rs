@@ -70,8 +70,7 @@ impl BlockSet {
     }
 
     /// How many blocks are in the set.
-    #[cfg(test)]
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         let words = self.pieces.values().flat_map(|piece| piece.iter());
         words.map(|word| u64::from(word.count_ones())).sum()
     }

@@ -58,21 +58,22 @@ impl Overlay {
             only if only == blocks.start => None,
             last => self.rest_of(last, &range).await?,
         };
-        let mut rests = [(blocks.start, first), (blocks.end - 1, last)];
-        let mut contents = Vec::with_capacity(to_usize(count));
-        for block in blocks.clone() {
-            let rest = rests.iter_mut().find(|(number, rest)| *number == block && rest.is_some());
-            let rest = rest.and_then(|(_, rest)| rest.take());
-            let mut bytes = rest.unwrap_or_else(|| vec![0; to_usize(self.block)]);
-            let start = block * self.block;
-            let from = to_usize(range.start.max(start) - start);
-            let until = to_usize(range.end.min(start + self.block) - start);
-            source.take(&mut bytes[from..until]).map_err(WriteError::Source)?;
-            contents.push(bytes);
+        let start = blocks.start * self.block;
+        let mut bytes = vec![0; to_usize(count * self.block)];
+        let block = to_usize(self.block);
+        if let Some(rest) = first {
+            bytes[..block].copy_from_slice(&rest);
         }
+        if let Some(rest) = last {
+            let at = bytes.len() - block;
+            bytes[at..].copy_from_slice(&rest);
+        }
+        let inside = to_usize(range.start - start)..to_usize(range.end - start);
+        source.take(&mut bytes[inside]).map_err(WriteError::Source)?;
+        let bytes = Bytes::from(bytes);
         match room {
-            None => self.keep_through(blocks.start, contents).await,
-            Some(room) => self.keep_dirty(blocks.start, contents, room),
+            None => self.keep_through(blocks, bytes).await,
+            Some(room) => self.keep_dirty(blocks.start, &bytes, room),
         }
     }
 
@@ -89,26 +90,25 @@ impl Overlay {
     fn keep_dirty(
         &self,
         start: u64,
-        contents: Vec<Vec<u8>>,
-        mut room: OwnedSemaphorePermit,
+        bytes: &Bytes,
+        room: OwnedSemaphorePermit,
     ) -> Result<(), WriteError> {
         let mut state = self.state();
         if state.closed {
             return Err(WriteError::Closed);
         }
-        for (block, bytes) in (start..).zip(contents) {
-            let share = room.split(to_usize(cost(self.block))).ok_or(WriteError::Closed)?;
-            let content = Content::Data(bytes.into_boxed_slice());
-            state.dirty.insert(block, Held { content, _share: share });
+        let (share, block) = (Arc::new(room), to_usize(self.block));
+        for (number, at) in (start..).zip((0..bytes.len()).step_by(block)) {
+            let content = Content::Data(bytes.slice(at..at + block));
+            state.dirty.insert(number, Held { content, _share: Arc::clone(&share) });
         }
         drop(state);
         self.notice_dirt();
         Ok(())
     }
 
-    async fn keep_through(&self, start: u64, contents: Vec<Vec<u8>>) -> Result<(), WriteError> {
-        let blocks = start..start + contents.len() as u64;
-        let chunk = BlockChunk { start, data: Bytes::from(contents.concat()) };
+    async fn keep_through(&self, blocks: Range<u64>, data: Bytes) -> Result<(), WriteError> {
+        let chunk = BlockChunk { start: blocks.start, data };
         let work = self.store.write(vec![chunk], &self.context);
         self.call(StoreCall::Write, work).await.map_err(WriteError::Store)?;
         let mut state = self.state();

@@ -28,7 +28,11 @@ pub(super) async fn run(overlay: Arc<Overlay>) {
     loop {
         while flights.len() < overlay.options.max_write_backs {
             let Some(batch) = overlay.take_batch() else { break };
-            flights.push(overlay.send(batch));
+            let overlay = &overlay;
+            flights.push(async move {
+                let result = overlay.send(&batch).await;
+                (batch, result)
+            });
         }
         let next = match overlay.next_time() {
             Ok(next) => next,
@@ -90,7 +94,7 @@ impl Overlay {
         state.demand = state.demand.max(state.dirty.clock());
     }
 
-    fn take_batch(&self) -> Option<Vec<Flight>> {
+    pub(super) fn take_batch(&self) -> Option<Vec<Flight>> {
         let mut state = self.state();
         if state.resting.is_some() || !self.is_wanted(&state) {
             return None;
@@ -108,18 +112,18 @@ impl Overlay {
     }
 
     /// Brings a batch to the store.
-    async fn send(&self, flights: Vec<Flight>) -> (Vec<Flight>, Result<(), StoreError>) {
+    pub(super) async fn send(&self, flights: &[Flight]) -> Result<(), StoreError> {
         let mut result = Ok(());
         for attempt in 0..WRITE_BACK_TRIES {
             if attempt > 0 {
                 sleep(WRITE_BACK_PAUSE * 4u32.pow(attempt - 1)).await;
             }
-            result = self.try_send(Batch::new(&flights, self.block)).await;
+            result = self.try_send(Batch::new(flights, self.block)).await;
             if result.as_ref().err().is_none_or(|error| !error.is_transient()) {
                 break;
             }
         }
-        (flights, result)
+        result
     }
 
     async fn try_send(&self, batch: Batch) -> Result<(), StoreError> {
@@ -136,7 +140,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn arrived(&self, flights: &[Flight], result: Result<(), StoreError>) {
+    pub(super) fn arrived(&self, flights: &[Flight], result: Result<(), StoreError>) {
         let mut state = self.state();
         match result {
             Ok(()) => {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::dirty::{Content, Held};
 use super::read::to_usize;
@@ -72,7 +73,7 @@ impl Overlay {
             }
             let share = room.split(to_usize(DIRTY_ENTRY_BYTES)).ok_or(WriteError::Closed)?;
             let content = Content::Zeros { absent: hole && self.store.discards() };
-            state.dirty.insert(block, Held { content, _share: share });
+            state.dirty.insert(block, Held { content, _share: Arc::new(share) });
         }
         drop(state);
         self.progress.notify_waiters();

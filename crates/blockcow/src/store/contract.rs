@@ -52,6 +52,12 @@ pub trait BlockStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether a change that is dropped is over, done or not, before a later one begins. Flushes then
+    /// need not leave the bringing of changes to a task that is never dropped.
+    fn forgets_dropped(&self) -> bool {
+        false
+    }
+
     /// Whether changes go to the store before they are acknowledged to the guest, instead of
     /// waiting in memory for a while. For stores that are as quick as memory, and whose refusals
     /// should hit the write that is too much.

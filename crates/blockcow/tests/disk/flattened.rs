@@ -6,8 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use blockcow::{
-    Disk, FlattenError, FlattenOptions, ImageFormat, MemoryStore, OverlayOptions, flatten,
+    Disk, FlattenError, FlattenOptions, ImageFormat, MemoryStore, OverlayOptions, Piece, contents,
+    flatten,
 };
+use futures::StreamExt;
 use tempfile::TempDir;
 
 use crate::support::{Random, file, over, qcow2_base, raw_base, read_all, write};
@@ -91,6 +93,46 @@ async fn only_what_is_there_is_visited() {
     let length = image.metadata().unwrap().len();
     assert!(length < 1 << 20, "{length}");
     assert_eq!(Disk::open(image, ImageFormat::Qcow2).unwrap().size_bytes(), 1 << 40);
+}
+
+#[tokio::test]
+async fn the_contents_are_the_disk_from_end_to_end() {
+    let disk = disk().await;
+    let expected = read_all(&disk).await;
+    for piece in [512, 7000, 64 << 10, 4 << 20] {
+        let mut found = Vec::new();
+        let mut pieces = std::pin::pin!(contents(Arc::clone(&disk), piece));
+        while let Some(next) = pieces.next().await {
+            match next.unwrap() {
+                Piece::Zeros(count) => found.resize(found.len() + count as usize, 0),
+                Piece::Data(bytes) => {
+                    assert!((1..=piece).contains(&bytes.len()));
+                    found.extend(bytes);
+                }
+            }
+        }
+        assert!(found == expected, "pieces of {piece}");
+    }
+}
+
+#[tokio::test]
+async fn holes_of_a_raw_image_are_not_read() {
+    let file = file();
+    file.set_len(1 << 36).unwrap();
+    for at in [1u64 << 20, 1 << 35] {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[5; 512], at).unwrap();
+    }
+    let disk = Arc::new(Disk::open(file, ImageFormat::Raw).unwrap());
+    let (mut zeros, mut data) = (0, 0);
+    let mut pieces = std::pin::pin!(contents(disk, 64 << 10));
+    while let Some(next) = pieces.next().await {
+        match next.unwrap() {
+            Piece::Zeros(count) => zeros += count,
+            Piece::Data(bytes) => data += bytes.len() as u64,
+        }
+    }
+    assert_eq!(zeros + data, 1 << 36);
+    assert!((1024..1 << 20).contains(&data), "{data}");
 }
 
 #[tokio::test]

@@ -47,6 +47,16 @@ pub(super) struct CommandLine<'a> {
     pub(super) disk_queues: u16,
     /// Tags, and a connected vhost-user socket each.
     pub(super) filesystems: &'a [(String, RawFd)],
+    pub(super) network: Option<NetworkDevice>,
+}
+
+/// A network device that is served elsewhere.
+#[derive(Debug)]
+pub(super) struct NetworkDevice {
+    /// A connected stream socket.
+    pub(super) frames: RawFd,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u16,
 }
 
 /// The transports of the second I/O APIC that a machine with so many devices of its own takes, in
@@ -129,6 +139,16 @@ impl CommandLine<'_> {
             let queues = format!("num-request-queues={FILESYSTEM_QUEUES},queue-size={RING_SIZE}");
             let device = format!("vhost-user-fs-device,chardev=fs{index},tag={tag},{queues}");
             list.pair("-device", device);
+        }
+        if let Some(NetworkDevice { frames, mac, mtu }) = &self.network {
+            let netdev = "stream,id=network,server=off,addr.type=fd";
+            list.pair("-netdev", format!("{netdev},addr.str={frames}"));
+            let [a, b, c, d, e, f] = mac;
+            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            // The largest rings: a frame of the largest size takes 17 pages of one.
+            let rings = "rx_queue_size=1024,tx_queue_size=256";
+            let device = format!("virtio-net-device,netdev=network,mac={mac},host_mtu={mtu}");
+            list.pair("-device", format!("{device},{rings}"));
         }
     }
 }

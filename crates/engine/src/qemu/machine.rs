@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::command_line::{CommandLine, second_transports};
+use super::command_line::{CommandLine, NetworkDevice, second_transports};
 use super::devices::{self, Devices};
 use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
@@ -65,7 +65,13 @@ impl Machine {
             filesystems.push((filesystem.tag.clone(), fd));
             devices.serve_filesystem(ours, filesystem)?;
         }
-        let transports = second_transports(disks.len() + filesystems.len());
+        let network = spec.network.map(|network| NetworkDevice {
+            frames: passed.give(network.frames.into()),
+            mac: network.mac,
+            mtu: network.mtu,
+        });
+        let devices_of_ours = disks.len() + filesystems.len() + usize::from(network.is_some());
+        let transports = second_transports(devices_of_ours);
         let arguments = CommandLine {
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,
@@ -80,6 +86,7 @@ impl Machine {
             disks: &disks,
             disk_queues,
             filesystems: &filesystems,
+            network,
         }
         .arguments();
         let mut command = Command::new(&qemu);

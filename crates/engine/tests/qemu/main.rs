@@ -8,4 +8,5 @@ mod flat_kernel;
 mod lifecycle;
 mod linux;
 mod linux_guest;
+mod network;
 mod support;

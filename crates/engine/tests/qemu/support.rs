@@ -43,6 +43,7 @@ pub(crate) fn spec(kernel: File) -> VmSpec {
         control_port: "test.control".to_owned(),
         disks: Vec::new(),
         filesystems: Vec::new(),
+        network: None,
     }
 }
 

@@ -29,7 +29,7 @@ pub use built_in::HOST_NAME;
 pub use event::{Event, Observer, Outcome};
 pub use gate::{Admission, AdmitAll, Gate, Question};
 pub use resolver::{Dns, Options};
-pub use rules::DnsRules;
+pub use rules::{DnsRules, Otherwise};
 pub use servers::{InvalidServer, Server, Servers};
 
 /// Reads one message as a server would send it in answer to a query for `a.example`, and as a guest

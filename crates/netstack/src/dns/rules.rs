@@ -1,6 +1,7 @@
 //! What the rules of a policy need of the resolver: for each question, the servers of the first rule
 //! that has its name.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +20,14 @@ use crate::stream::GuestStream;
 #[derive(Clone, Debug, Default)]
 pub struct DnsRules {
     rules: Vec<(Option<HostPattern>, Arc<Dns>)>,
+    otherwise: Option<Arc<dyn Otherwise>>,
+}
+
+/// Finds a resolver for questions that fit no rule.
+#[async_trait]
+pub trait Otherwise: fmt::Debug + Send + Sync + 'static {
+    /// The resolver for the questions of a flow, or why they are REFUSED. Asked for every question.
+    async fn resolver(&self, flow: &Flow) -> Result<Arc<Dns>, String>;
 }
 
 impl DnsRules {
@@ -36,6 +45,13 @@ impl DnsRules {
         self
     }
 
+    /// What fits no rule is not REFUSED, but goes to the resolver that is found by this.
+    #[must_use]
+    pub fn otherwise(mut self, otherwise: Option<Arc<dyn Otherwise>>) -> Self {
+        self.otherwise = otherwise;
+        self
+    }
+
     async fn resolve(&self, flow: &Flow, bytes: &[u8], over: Over) -> Option<Bytes> {
         let (_, first) = self.rules.first()?;
         let query = match Query::read(bytes) {
@@ -46,9 +62,14 @@ impl DnsRules {
         let name = query.question().name;
         let fits =
             |host: &Option<HostPattern>| host.as_ref().is_none_or(|host| host.matches(&name));
-        match self.rules.iter().find(|(host, _)| fits(host)) {
-            Some((_, dns)) => dns.resolve(flow, bytes, over).await,
-            None => Some(first.refuse(flow, &query, "no rule allows the name", over)),
+        let found = match (self.rules.iter().find(|(host, _)| fits(host)), &self.otherwise) {
+            (Some((_, dns)), _) => Ok(Arc::clone(dns)),
+            (None, Some(otherwise)) => otherwise.resolver(flow).await,
+            (None, None) => Err("no rule allows the name".to_owned()),
+        };
+        match found {
+            Ok(dns) => dns.resolve(flow, bytes, over).await,
+            Err(reason) => Some(first.refuse(flow, &query, &reason, over)),
         }
     }
 }

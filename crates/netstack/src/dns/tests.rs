@@ -461,6 +461,21 @@ async fn each_question_goes_to_the_servers_of_the_first_rule_that_has_its_name()
     assert_eq!(found(&*resolver, "www.EXAMPLE.").await, at(2));
     assert_eq!(found(&*resolver, "corp.example.").await, (ResponseCode::Refused, None));
     assert_eq!(*refused.lock().unwrap(), ["corp.example."]);
+    let otherwise = rules.clone().otherwise(Some(Arc::new(Last(Ok(second.clone())))));
+    assert_eq!(found(&otherwise, "corp.example.").await, at(2));
+    let refusing = rules.clone().otherwise(Some(Arc::new(Last(Err("no".to_owned())))));
+    assert_eq!(found(&refusing, "corp.example.").await, (ResponseCode::Refused, None));
     let all = rules.rule(None, second);
     assert_eq!(found(&all, "corp.example.").await, at(2));
+}
+
+/// The last resort of rules.
+#[derive(Debug)]
+struct Last(Result<Arc<Dns>, String>);
+
+#[async_trait]
+impl Otherwise for Last {
+    async fn resolver(&self, _: &Flow) -> Result<Arc<Dns>, String> {
+        self.0.clone()
+    }
 }

@@ -65,6 +65,12 @@ impl Flow {
         AddressClass::of(self.destination.ip())
     }
 
+    /// Whether it may be HTTP/3: UDP to port 443.
+    #[must_use]
+    pub fn is_quic(&self) -> bool {
+        self.transport == Transport::Udp && self.destination.port() == 443
+    }
+
     /// Whether it goes to the address that stands for the host's loopback.
     #[must_use]
     pub fn is_to_host(&self) -> bool {

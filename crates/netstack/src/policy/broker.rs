@@ -195,6 +195,7 @@ impl Shared {
         };
         let result = match decision {
             Decision::Deny { reason } => Err(Refused::Because(DenyReason::Policy, reason)),
+            Decision::Fail { reason, detail } => Err(Refused::Because(reason, detail)),
             Decision::Accept(grants) => self.open(&flow, grants).await.map(|open| (open, None)),
             Decision::Intercept(interceptor, grants) => {
                 self.intercept(flow, grants, interceptor).await

@@ -18,9 +18,11 @@ use async_trait::async_trait;
 
 pub(crate) use broker::{Answer, Broker, BrokerOptions, CurrentPolicy, Opened, Question};
 pub use rules::{
-    Allow, DnsService, HostPattern, HttpService, InvalidHost, Rule, Rules, Services, TrustedNames,
+    Allow, DnsService, HostPattern, HttpService, InvalidHost, QUIC, Rule, Rules, Services,
+    TrustedNames,
 };
 
+use crate::event::DenyReason;
 use crate::flow::Flow;
 use crate::service::{Interceptor, Resolver};
 
@@ -48,6 +50,14 @@ pub enum Decision {
         /// For the event.
         reason: String,
     },
+    /// Refuse in the same way, because there is no verdict: the policy did not answer in time, or
+    /// failed.
+    Fail {
+        /// [`DenyReason::Deadline`] or [`DenyReason::PolicyFailed`].
+        reason: DenyReason,
+        /// For the event.
+        detail: String,
+    },
     /// Dial the destination, then hand both halves over. TCP only.
     Intercept(Arc<dyn Interceptor>, Grants),
     /// Let the resolver answer. Only for flows to the gateway's port 53.
@@ -66,6 +76,9 @@ impl fmt::Debug for Decision {
         match self {
             Self::Accept(grants) => f.debug_tuple("Accept").field(grants).finish(),
             Self::Deny { reason } => f.debug_struct("Deny").field("reason", reason).finish(),
+            Self::Fail { reason, detail } => {
+                f.debug_struct("Fail").field("reason", reason).field("detail", detail).finish()
+            }
             Self::Intercept(_, grants) => f.debug_tuple("Intercept").field(grants).finish(),
             Self::Resolve(_) => f.write_str("Resolve"),
         }

@@ -21,6 +21,9 @@ use crate::service::{Interceptor, Resolver};
 #[cfg(test)]
 mod tests;
 
+/// Why QUIC is refused.
+pub const QUIC: &str = "QUIC to a host that is allowed as HTTP: use TCP";
+
 /// What a rule allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Allow {
@@ -158,7 +161,24 @@ impl Rules {
     /// The verdict of the rules alone; `None` when no rule allows the flow.
     #[must_use]
     pub fn settle(&self, flow: &Flow) -> Option<Decision> {
+        if self.is_quic_to_http(flow) {
+            return Some(Decision::deny(QUIC));
+        }
         self.rules.iter().enumerate().find_map(|(index, rule)| self.apply(index, rule, flow))
+    }
+
+    /// HTTP over QUIC would pass interception by. Clients fall back to TCP when it is refused.
+    fn is_quic_to_http(&self, flow: &Flow) -> bool {
+        let Some(names) = &self.services.names else { return false };
+        let (address, port) = (flow.destination.ip(), flow.destination.port());
+        let intercepts = |rule: &Rule| {
+            rule.allow == Allow::Http
+                && rule.host.is_some()
+                && rule.port_fits(port)
+                && rule.block(address).is_some()
+                && rule.name(address, names.as_ref()).is_some()
+        };
+        flow.is_quic() && self.rules.iter().any(intercepts)
     }
 
     fn apply(&self, index: usize, rule: &Rule, flow: &Flow) -> Option<Decision> {

@@ -22,7 +22,9 @@ use super::config::Config;
 use super::counters::Counters;
 use super::inbound::{Attempt, Inbound};
 use super::reaching::Reaching;
+use crate::device::Device;
 use crate::egress::Egress;
+use crate::error::Error;
 use crate::event::{Dropped, Event, FlowEnd, Observer};
 use crate::flow::{Flow, FlowId, Origin, Table, Timers, Transport};
 use crate::gateway::{Gateway, Handled};
@@ -142,8 +144,18 @@ impl Core {
         }
     }
 
+    /// Hands frames to the device. `true`: all of them.
+    pub(crate) fn write(&mut self, device: &mut Device) -> Result<bool, Error> {
+        let before = self.outbox.waiting_bytes();
+        let written = device.write(&mut self.outbox);
+        let out = before.saturating_sub(self.outbox.waiting_bytes());
+        self.counters.frames_out.fetch_add(out as u64, Ordering::Relaxed);
+        written
+    }
+
     /// Takes in a frame of the guest.
     pub(crate) fn frame(&mut self, bytes: &[u8], sums: Sums, now: Instant) {
+        self.counters.frames_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.outbox.is_flooded() {
             return self.dropped(Dropped::GuestBusy);
         }

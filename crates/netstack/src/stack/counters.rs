@@ -1,5 +1,6 @@
 //! What a stack counts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::{Dropped, Event, Observer};
@@ -17,8 +18,24 @@ pub struct Stats {
     pub sent: u64,
     /// Bytes of payload to the guest, of flows that have ended.
     pub received: u64,
+    /// Bytes of frames from the guest.
+    pub frames_in: u64,
+    /// Bytes of frames to the guest.
+    pub frames_out: u64,
     /// What was dropped, by cause; only what was.
     pub dropped: Vec<(Dropped, u64)>,
+}
+
+/// Reads the counters of a stack, also while somebody else has it. The last values stay.
+#[derive(Clone, Debug)]
+pub struct Meter(pub(super) Arc<Counters>);
+
+impl Meter {
+    /// A look at the counters.
+    #[must_use]
+    pub fn look(&self) -> Stats {
+        self.0.look()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +45,8 @@ pub(crate) struct Counters {
     pub(super) icmp: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
+    pub(super) frames_in: AtomicU64,
+    pub(super) frames_out: AtomicU64,
     dropped: [AtomicU64; Dropped::ALL.len()],
 }
 
@@ -50,6 +69,8 @@ impl Counters {
             icmp: read(&self.icmp),
             sent: read(&self.sent),
             received: read(&self.received),
+            frames_in: read(&self.frames_in),
+            frames_out: read(&self.frames_out),
             dropped: dropped.filter(|(_, total)| *total > 0).collect(),
         }
     }

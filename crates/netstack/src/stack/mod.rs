@@ -30,7 +30,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use config::{Config, Limits};
-pub use counters::Stats;
+pub use counters::{Meter, Stats};
 pub use ports::{ConnectGuestError, GuestPorts, Published};
 
 use self::core::{Core, Parts};
@@ -48,6 +48,8 @@ pub struct Stack {
     policy: CurrentPolicy,
     counters: Arc<Counters>,
     ended: oneshot::Receiver<Result<(), Error>>,
+    /// What the data path said at its end, while the broker ends.
+    outcome: Option<Result<(), Error>>,
     ports: GuestPorts,
     broker: Option<JoinHandle<()>>,
 }
@@ -117,7 +119,7 @@ impl Stack {
         let broker = Broker::new(options, move |answer| answers.send(Command::Answer(answer)));
         let broker = Some(runtime.spawn(broker.run(asked)));
         let ports = GuestPorts::new(mailbox.clone(), runtime.clone(), lives);
-        Ok(Self { mailbox, policy, counters, ended, ports, broker })
+        Ok(Self { mailbox, policy, counters, ended, outcome: None, ports, broker })
     }
 
     /// Puts another policy in force. Flows that have their verdict keep it.
@@ -131,23 +133,33 @@ impl Stack {
         self.ports.clone()
     }
 
+    /// What reads the counters while the stack runs.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(self.counters.clone())
+    }
+
     /// A look at the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.counters.look()
     }
 
-    /// Waits until the network has ended: because its device has, or by a failure.
+    /// Waits until the network has ended: because its device has, or by a failure. Can be dropped
+    /// and called again until it has told.
     ///
     /// # Errors
     /// The failure. Called again after, [`Error::Panicked`].
     pub async fn ended(&mut self) -> Result<(), Error> {
-        let result = (&mut self.ended).await.unwrap_or(Err(Error::Panicked));
-        if let Some(broker) = self.broker.take() {
+        if self.outcome.is_none() && self.broker.is_some() {
+            self.outcome = Some((&mut self.ended).await.unwrap_or(Err(Error::Panicked)));
+        }
+        if let Some(broker) = &mut self.broker {
             // It ends because the data path has.
             let _ = broker.await;
         }
-        result
+        self.broker = None;
+        self.outcome.take().unwrap_or(Err(Error::Panicked))
     }
 
     /// Ends the network: flows are reset, tasks ended.

@@ -127,7 +127,7 @@ impl Runner {
             self.core.expire(now);
             self.core.run(now);
             if writable {
-                writable = self.device.write(&mut self.core.outbox)?;
+                writable = self.core.write(&mut self.device)?;
             }
         }
     }

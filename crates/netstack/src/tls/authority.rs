@@ -14,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Alpn, VERSIONS, provider};
 
+/// What the authority's certificate is called.
+const SUBJECT: &str = "Lanebox interception";
 /// Guests' clocks may be behind.
 const BACKDATED: Duration = Duration::from_hours(1);
 /// Life of the authority's certificate.
@@ -58,6 +60,10 @@ pub enum AuthorityError {
 }
 
 impl Authority {
+    /// The name by which OpenSSL looks for its certificate in a folder (`openssl rehash`): a hash of
+    /// the subject, which is the same for every authority.
+    pub const OPENSSL_LINK: &str = "be6945ac.0";
+
     /// A new authority, with a new key.
     ///
     /// # Errors
@@ -65,7 +71,7 @@ impl Authority {
     pub fn new(now: SystemTime) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Lanebox interception");
+        params.distinguished_name.push(DnType::CommonName, SUBJECT);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -157,6 +163,9 @@ impl fmt::Debug for Authority {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -170,6 +179,22 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &at(renewed)));
         let other = authority.server_config("a.example", Alpn::Http2, now).unwrap();
         assert_eq!(other.alpn_protocols, [b"h2"]);
+    }
+
+    #[test]
+    fn openssl_looks_for_the_certificate_by_the_link() {
+        let authority = Authority::new(SystemTime::now()).unwrap();
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["x509", "-noout", "-hash"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut openssl) = openssl.spawn() else {
+            println!("skipped: openssl_looks_for_the_certificate_by_the_link: no openssl");
+            return;
+        };
+        let mut stdin = openssl.stdin.take().unwrap();
+        stdin.write_all(authority.certificate_pem().as_bytes()).unwrap();
+        drop(stdin);
+        let hash = String::from_utf8(openssl.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(format!("{}.0", hash.trim()), Authority::OPENSSL_LINK);
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Outbox {
         self.end - self.start >= 4 * ROOM
     }
 
+    /// Bytes that wait, with what the device has before each frame.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.end - self.start
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }

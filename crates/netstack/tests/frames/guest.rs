@@ -27,6 +27,7 @@ const FIRST_PORT: u16 = 49_152;
 
 enum Command {
     Connect(SocketAddr, oneshot::Sender<io::Result<UnixStream>>),
+    Listen(u16, oneshot::Sender<io::Result<UnixStream>>),
     Ask(SocketAddr, Vec<u8>, oneshot::Sender<Vec<u8>>),
 }
 
@@ -36,16 +37,33 @@ pub(crate) struct Guest(UnboundedSender<Command>);
 impl Guest {
     /// Starts it on its end of the frame socket.
     pub(crate) fn start(frames: UnixStream) -> Self {
+        Self::start_as(frames, MAC)
+    }
+
+    /// The same with a card that has this address.
+    pub(crate) fn start_as(frames: UnixStream, mac: EthernetAddress) -> Self {
         let (sender, commands) = unbounded_channel();
-        tokio::spawn(Life::new(frames).live(commands));
+        tokio::spawn(Life::new(frames, mac).live(commands));
         Self(sender)
     }
 
-    /// Connects. What is returned is the guest's program's end of the connection.
+    /// Takes one connection at a port. What is returned is the guest's program's end of it.
+    #[allow(dead_code, reason = "not every test has a guest that listens")]
+    pub(crate) async fn listen(&self, port: u16) -> io::Result<UnixStream> {
+        let (reply, result) = oneshot::channel();
+        self.0.send(Command::Listen(port, reply)).expect("the guest lives");
+        timeout(PATIENCE, result).await.expect("an outcome").expect("the guest lives")
+    }
+
+    /// Connects. What is returned is the guest's program's end of the connection; an error also when
+    /// the guest has ended.
     pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<UnixStream> {
         let (reply, result) = oneshot::channel();
-        self.0.send(Command::Connect(to, reply)).expect("the guest lives");
-        timeout(PATIENCE, result).await.expect("an outcome").expect("the guest lives")
+        let ended = || Err(io::ErrorKind::ConnectionAborted.into());
+        if self.0.send(Command::Connect(to, reply)).is_err() {
+            return ended();
+        }
+        timeout(PATIENCE, result).await.expect("an outcome").unwrap_or_else(|_| ended())
     }
 
     /// Sends a datagram and waits for the one that answers it.
@@ -79,9 +97,9 @@ struct Life {
 }
 
 impl Life {
-    fn new(frames: UnixStream) -> Self {
+    fn new(frames: UnixStream, mac: EthernetAddress) -> Self {
         let mut card = Card::default();
-        let config = Config::new(HardwareAddress::Ethernet(MAC));
+        let config = Config::new(HardwareAddress::Ethernet(mac));
         let mut iface = Interface::new(config, &mut card, Instant::ZERO);
         iface.update_ip_addrs(|all| all.push(IpCidr::new(GUEST_V4.into(), 24)).expect("room"));
         iface.routes_mut().add_default_ipv4_route(GATEWAY_V4).expect("room");
@@ -134,12 +152,13 @@ impl Life {
                 let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
                 let mut socket = tcp::Socket::new(buffer(), buffer());
                 socket.connect(self.iface.context(), to, port).expect("a new socket");
-                self.connections.push(Connection {
-                    handle: self.sockets.add(socket),
-                    waiting: Some(reply),
-                    program: None,
-                    ended: false,
-                });
+                self.add(socket, reply);
+            }
+            Command::Listen(port, reply) => {
+                let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
+                let mut socket = tcp::Socket::new(buffer(), buffer());
+                socket.listen(port).expect("a new socket");
+                self.add(socket, reply);
             }
             Command::Ask(to, datagram, reply) => {
                 let buffer =
@@ -150,6 +169,20 @@ impl Life {
                 self.questions.push((self.sockets.add(socket), reply));
             }
         }
+    }
+
+    fn add(
+        &mut self,
+        socket: tcp::Socket<'static>,
+        waiting: oneshot::Sender<io::Result<UnixStream>>,
+    ) {
+        let handle = self.sockets.add(socket);
+        self.connections.push(Connection {
+            handle,
+            waiting: Some(waiting),
+            program: None,
+            ended: false,
+        });
     }
 
     /// Takes frames in. `false`: the other side has gone.

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! cargo run --release -p sandbox-host --example lane -- --kernel K --initramfs I --image M \
-//!     [--host PROGRAM] [--repeat N] [--parallel N] [--bind SRC:DST[:ro]] [--tree DST] [COMMAND [ARG…]]
+//!     [--host PROGRAM] [--repeat N] [--parallel N] [--bind SRC:DST[:ro]] [--tree DST] \
+//!     [--http PORT] [COMMAND [ARG…]]
 //! ```
 //! `--bind` mounts a directory of the host, `--tree` one in this program's memory (see `tree`).
+//! `--http` gives a network in which `host.lanebox.internal` is to be had at that port of the loopback,
+//! over HTTP, with the header `x-injected: by-the-host`, and nothing else.
 //! Prints how long the boot, its steps, the command and the shutdown took, and the memory of the
 //! helper before and after `--repeat` runs in a row and `--parallel` at once.
 #![allow(clippy::unwrap_used, reason = "what it shares with the tests may panic")]
@@ -56,6 +59,9 @@ struct Args {
     /// Where to mount a tree in this program's memory.
     #[arg(long)]
     tree: Option<String>,
+    /// Port of the host's loopback that the guest may speak HTTP with.
+    #[arg(long)]
+    http: Option<u16>,
     /// Seconds to wait before the shutdown.
     #[arg(long, default_value_t = 0)]
     linger: u64,
@@ -81,9 +87,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         mounts.push(tree::mount(target));
     }
     drop(channel);
-    let Args { kernel, initramfs, image, .. } = args;
+    let Args { kernel, initramfs, image, http, .. } = args;
     let mut request = Machine { kernel, initramfs, image }.request();
     request.mounts = mounts;
+    request.network = http.map(network);
     memory(child.id(), "before boot");
 
     let begun = Instant::now();
@@ -141,6 +148,22 @@ fn bound(bind: &str) -> v1::Mount {
     let bind = v1::BindMount { source, ..v1::BindMount::default() };
     let source = Some(v1::mount::Source::Bind(bind));
     v1::Mount { target, read_only, source, ..v1::Mount::default() }
+}
+
+/// HTTP with this port of the host's loopback, and names.
+fn network(port: u16) -> v1::Network {
+    let dns =
+        v1::NetworkRule { allow: v1::AllowedTraffic::Dns.into(), ..v1::NetworkRule::default() };
+    let value = "by-the-host".into();
+    let http = v1::NetworkRule {
+        allow: v1::AllowedTraffic::Http.into(),
+        host: "host.lanebox.internal".to_owned(),
+        ports: vec![v1::PortRange { first: port.into(), last: port.into() }],
+        headers: vec![v1::HttpHeader { name: "x-injected".to_owned(), value }],
+        ..v1::NetworkRule::default()
+    };
+    let policy = v1::NetworkPolicy { rules: vec![dns, http], ..v1::NetworkPolicy::default() };
+    v1::Network { policy: Some(policy), secrets: Vec::new() }
 }
 
 async fn run(process: &ProcessServiceClient<Channel>, argv: &[&str]) -> Result<Ran, Status> {

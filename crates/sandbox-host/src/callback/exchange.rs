@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub trait Dialogue: Send + Sync + 'static {
     const WRITE_BYTES: u32;
     /// Pieces of answers that may be held, in all.
     const HELD: usize;
+    /// Messages beside questions that the client may have left unread.
+    const NOTICES: usize = 0;
 
     /// The stream is in use.
     fn attached() -> Self::Said;
@@ -113,7 +116,7 @@ impl<D: Dialogue> Exchange<D> {
     #[must_use]
     pub fn new(credits: u16) -> (Self, mpsc::Receiver<D::Said>) {
         // Each credit has its question and its cancellation under way, and `attached` was first.
-        let (out, said) = mpsc::channel(2 * usize::from(credits) + 1);
+        let (out, said) = mpsc::channel(2 * usize::from(credits) + 1 + D::NOTICES);
         let _ = out.try_send(D::attached());
         let exchange = Self {
             state: Mutex::new(State { next: 1, pending: HashMap::new(), held: 0, out: Some(out) }),
@@ -142,6 +145,14 @@ impl<D: Dialogue> Exchange<D> {
             outcome = self.exchange(call, gathering, writes) => outcome,
             () = self.ended.cancelled() => Err(Gone),
             () = self.out_of_time() => Err(Gone),
+        }
+    }
+
+    /// Tells the client something that it does not answer.
+    pub fn notify(&self, said: D::Said) {
+        let out = self.state().out.clone();
+        if let Some(Err(TrySendError::Full(_))) = out.map(|out| out.try_send(said)) {
+            self.end(Some("The client has left too much unread"));
         }
     }
 

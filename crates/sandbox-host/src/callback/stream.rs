@@ -1,5 +1,6 @@
 //! One call of a stream of callbacks: attached, then questions out and answers in.
 
+use std::borrow::Cow;
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -103,7 +104,7 @@ pub(crate) async fn serve<L: CallbackStream>(
 }
 
 /// 1 to 64 letters, digits and dashes.
-pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
+pub(crate) fn check_id(field: impl Into<Cow<'static, str>>, id: &str) -> Result<(), RequestError> {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if (1..=ID_BYTES).contains(&id.len()) && id.bytes().all(sound) {
         return Ok(());

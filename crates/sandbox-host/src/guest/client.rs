@@ -12,7 +12,9 @@ use protocol::guest::v1::configure_response::Response;
 use protocol::guest::v1::file_service_client::FileServiceClient;
 use protocol::guest::v1::guest_service_client::GuestServiceClient;
 use protocol::guest::v1::process_service_client::ProcessServiceClient;
-use protocol::guest::v1::{AnnounceChangesRequest, ConfigureRequest, ShutdownRequest};
+use protocol::guest::v1::{
+    AnnounceChangesRequest, ConfigureRequest, GetUsageRequest, GetUsageResponse, ShutdownRequest,
+};
 use protocol::{ErrorCode, v1};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -27,7 +29,7 @@ use super::run::RunStream;
 use crate::limits::{
     CLIENT_MESSAGE_BYTES, GUEST_ANNOUNCE, GUEST_BOOT_STEPS, GUEST_CONNECTION_WINDOW,
     GUEST_HEADER_BYTES, GUEST_MESSAGE_BYTES, GUEST_RESET_STREAMS, GUEST_RUN_MESSAGE_BYTES,
-    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, PROCESS_SIGNAL,
+    GUEST_SHUTDOWN_PROBLEMS, GUEST_STREAM_WINDOW, GUEST_USAGE, GUEST_WARNINGS, PROCESS_SIGNAL,
 };
 use crate::request::SignalPlan;
 use crate::watched::{Signs, Watched};
@@ -124,8 +126,8 @@ impl Guest {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Sets the guest up; `on_step` hears each step begin. Returns the kernel's release. The caller
-    /// has the deadline.
+    /// Sets the guest up; `on_step` hears each step begin. Returns the kernel's release and what the
+    /// owner should know. The caller has the deadline.
     ///
     /// # Errors
     /// [`GuestError`]; a refusal names its step.
@@ -133,7 +135,7 @@ impl Guest {
         &self,
         request: ConfigureRequest,
         mut on_step: impl FnMut(&str),
-    ) -> Result<String, GuestError> {
+    ) -> Result<(String, Vec<String>), GuestError> {
         let broken = |text: &str| Err(GuestError::Protocol(text.to_owned()));
         let called = self.guest.clone().configure(request).await;
         let mut answers = match called {
@@ -156,7 +158,11 @@ impl Guest {
                 }
                 Some(Some(Response::Configured(done))) => {
                     return match check::is_release(&done.kernel_release) {
-                        true => Ok(done.kernel_release),
+                        true => {
+                            let warnings = done.warnings.iter().take(GUEST_WARNINGS);
+                            let warnings = warnings.map(|text| check::sentence(text)).collect();
+                            Ok((done.kernel_release, warnings))
+                        }
                         false => broken("Configure answered with an ill-formed kernel release"),
                     };
                 }
@@ -180,6 +186,18 @@ impl Guest {
                 Ok(kept.map(|text| check::sentence(text)).collect())
             }
             Err(status) => Err(self.read(status, SHUTDOWN_ERRORS).await),
+        }
+    }
+
+    /// What the guest's processes use, as it says.
+    ///
+    /// # Errors
+    /// [`GuestError`].
+    pub async fn usage(&self) -> Result<GetUsageResponse, GuestError> {
+        match timeout(GUEST_USAGE, self.guest.clone().get_usage(GetUsageRequest {})).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.read(status, SHUTDOWN_ERRORS).await),
+            Err(_) => Err(GuestError::Deadline { what: "tell its usage", after: GUEST_USAGE }),
         }
     }
 

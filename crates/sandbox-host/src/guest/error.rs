@@ -70,7 +70,8 @@ pub(super) async fn read(
     }
 }
 
-fn refusal(detail: ErrorDetail, allowed: &[ErrorCode]) -> GuestError {
+/// Reads what the guest says of a failure.
+pub(super) fn refusal(detail: ErrorDetail, allowed: &[ErrorCode]) -> GuestError {
     let code = detail.code();
     if !allowed.contains(&code) {
         let name = code.as_str_name();

@@ -9,6 +9,8 @@ mod check;
 mod client;
 mod error;
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 mod run;
 
 pub use client::Guest;

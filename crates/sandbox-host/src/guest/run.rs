@@ -86,7 +86,7 @@ impl RunStream {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     NotStarted,
     Running,
     Exited,
@@ -94,7 +94,7 @@ enum Order {
 
 impl Order {
     /// Checks a message against where the stream is.
-    fn after(self, response: &Response) -> Result<Self, String> {
+    pub(super) fn after(self, response: &Response) -> Result<Self, String> {
         let output = |stream: &str, length: usize| match length {
             0 => Err(format!("Run sent an empty piece of {stream}")),
             1..=OUTPUT_MESSAGE_BYTES => Ok(Self::Running),

@@ -91,6 +91,12 @@ impl Actor {
                 Command::Guest(reply) => {
                     let _ = reply.send(Err(Error::NotRunning(State::Idle)));
                 }
+                Command::Network(reply) => {
+                    let _ = reply.send(Err(Error::NotRunning(State::Idle)));
+                }
+                Command::Measure(reply) => {
+                    let _ = reply.send(Err(Error::NotRunning(State::Idle)));
+                }
                 Command::Shutdown(within, reply) => {
                     self.closers.add(within, reply);
                     let ended = Ended::new(EndReason::Closed, "Closed before it was booted", None);
@@ -168,6 +174,12 @@ impl Actor {
                     Some(Command::Guest(reply)) => {
                         let _ = reply.send(Err(Error::NotRunning(State::Booting)));
                     }
+                    Some(Command::Network(reply)) => {
+                        let _ = reply.send(Err(Error::NotRunning(State::Booting)));
+                    }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Err(Error::NotRunning(State::Booting)));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         return Err(Stop::Closed);
@@ -193,6 +205,8 @@ impl Actor {
     }
 
     async fn running(&mut self, mut live: Live, guest: Guest) -> Ended {
+        // It outlives the machine, so that what is left in it is told before the end.
+        let network = live.network.take();
         let over = loop {
             tokio::select! {
                 biased;
@@ -204,6 +218,13 @@ impl Actor {
                     Some(Command::Guest(reply)) => {
                         let _ = reply.send(Ok(guest.clone()));
                     }
+                    Some(Command::Network(reply)) => {
+                        let control = network.as_ref().map(|network| network.control().clone());
+                        let _ = reply.send(control.ok_or(Error::NoNetwork));
+                    }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Ok(live.measure(network.as_ref(), &guest)));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         break Over::Close;
@@ -213,7 +234,10 @@ impl Actor {
                 () = guest.lost().cancelled() => break Over::Lost,
             }
         };
-        match over {
+        if let (Over::Close | Over::Terminated, Some(network)) = (&over, &network) {
+            network.hurry();
+        }
+        let ended = match over {
             Over::Exited(exit) => {
                 live.drain_console().await;
                 Ended::unasked(&exit, self.journal.console().shows_panic())
@@ -221,7 +245,11 @@ impl Actor {
             Over::Close => self.closing(live, guest).await,
             Over::Lost => self.lost(live).await,
             Over::Terminated => terminated(self.end_now(live).await.as_ref()),
+        };
+        if let Some(network) = network {
+            network.end().await;
         }
+        ended
     }
 
     /// Answers everybody who comes too late, until the client leaves.
@@ -232,6 +260,12 @@ impl Actor {
                     let _ = reply.send(Err(Error::SecondBoot(State::Exited)));
                 }
                 Command::Guest(reply) => {
+                    let _ = reply.send(Err(Error::Ended(ended.clone())));
+                }
+                Command::Network(reply) => {
+                    let _ = reply.send(Err(Error::Ended(ended.clone())));
+                }
+                Command::Measure(reply) => {
                     let _ = reply.send(Err(Error::Ended(ended.clone())));
                 }
                 Command::Shutdown(_, reply) => {

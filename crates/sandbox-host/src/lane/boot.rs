@@ -1,25 +1,26 @@
 //! From a plan to a machine whose guest is set up.
 //!
 //! ```text
-//! probe ► open-artifacts ► open-disk ► open-mounts ► start-engine ► connect-guest ► guest's steps
+//! probe ► open-artifacts ► open-disk ► open-mounts ► open-network ► start-engine ► connect-guest ►
+//!          guest's steps
 //!          kernel, initramfs: digest    root image: digest, while the kernel boots
 //! ```
 //! The machine is put into the caller's slot as soon as there is one: whoever stops listening to
 //! this future finds there what is to be killed.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use blockcow::Disk;
 use engine::probe::choose;
-use engine::{DiskSpec, Exit, VmSpec};
-use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
+use engine::{DiskSpec, Exit, NetworkSpec, Usage, VmSpec};
+use protocol::guest::v1::{ConfigureRequest, RootFilesystem};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::handle::Booted;
+use super::handle::{Booted, Measured};
 use super::journal::Journal;
 use super::streams::Streams;
 use super::{Engine, Machine};
@@ -29,7 +30,8 @@ use crate::error::{BootCause, BootFailure, Error};
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::mount::Mounts;
-use crate::request::{ArtifactPath, BootPlan};
+use crate::network::Network;
+use crate::request::{ArtifactPath, BootPlan, NetworkPlan};
 
 /// Where the guest finds its root disk, and what mounts it.
 const ROOT_DEVICE: &str = "/dev/vda";
@@ -51,6 +53,8 @@ pub(super) struct Live {
     pub(super) console: JoinHandle<()>,
     pub(super) mounts: Mounts,
     pub(super) disk: Arc<Disk>,
+    pub(super) network: Option<Network>,
+    pub(super) started: Instant,
 }
 
 /// The files of a boot, opened; kernel and initramfs are verified, the root image is being.
@@ -78,7 +82,7 @@ struct Checking {
 
 impl Boot<'_> {
     /// Boots. Returns the guest and what to tell the caller.
-    pub(super) async fn run(mut self, plan: BootPlan) -> Result<(Guest, Booted), Error> {
+    pub(super) async fn run(mut self, mut plan: BootPlan) -> Result<(Guest, Booted), Error> {
         // The files are read while the probe looks; each fails in its own step.
         let opening = Opening::start(&plan);
         self.journal.step("probe");
@@ -99,6 +103,8 @@ impl Boot<'_> {
         self.journal.step("open-mounts");
         let mounts = Mounts::open(&plan.mounts, &self.streams.filesystems, self.journal).await?;
 
+        let (network, device) = self.open_network(plan.network.take()).await?;
+
         self.journal.step("start-engine");
         let spec = VmSpec {
             cpus: plan.cpus,
@@ -111,15 +117,21 @@ impl Boot<'_> {
                 disk: Arc::clone(&root_disk.disk),
             }],
             filesystems: mounts.served(),
+            network: device,
         };
-        let machine = self
-            .engine
-            .start(choice.engine, spec)
-            .await
-            .map_err(|error| self.failure(BootCause::Engine(error)))?;
+        let machine = match self.engine.start(choice.engine, spec).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                if let Some(network) = network {
+                    network.end().await;
+                }
+                return Err(self.failure(BootCause::Engine(error)));
+            }
+        };
         let detail = machine.detail();
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
-        let control = self.keep(machine, mounts, Arc::clone(&root_disk.disk));
+        let disk = Arc::clone(&root_disk.disk);
+        let control = self.keep(machine, mounts, disk, network);
 
         self.journal.step("connect-guest");
         let connect = async {
@@ -133,19 +145,35 @@ impl Boot<'_> {
         };
         self.or_exit(checking.done()).await??;
         let journal = self.journal.clone();
-        let mounts = self.slot.as_ref().map(|live| live.mounts.in_guest()).unwrap_or_default();
-        let configure =
-            guest.configure(configuration(plan, &root_disk, mounts), |name| journal.step(name));
+        let configuration = configuration(plan, &root_disk, self.slot.as_ref());
+        let configure = guest.configure(configuration, |name| journal.step(name));
         let configured = self.or_exit(configure).await?;
-        let kernel_release = match configured {
-            Ok(release) => release,
+        let (kernel_release, warnings) = match configured {
+            Ok(configured) => configured,
             Err(error) => return Err(self.guest_failure(error).await),
         };
+        warnings.into_iter().for_each(|warning| self.journal.warn(format!("Guest: {warning}")));
         if let Some(live) = self.slot.as_mut() {
             live.mounts.announce_to(&guest);
         }
         let (engine, isolation) = (choice.engine, choice.isolation);
         Ok((guest, Booted { engine, isolation, detail, kernel_release }))
+    }
+
+    /// Starts the network, if there is to be one, and its device.
+    async fn open_network(
+        &mut self,
+        plan: Option<NetworkPlan>,
+    ) -> Result<(Option<Network>, Option<NetworkSpec>), Error> {
+        let registry = &self.streams.networks;
+        let Some(plan) = plan else {
+            // What is attached later would never be used.
+            registry.close();
+            return Ok((None, None));
+        };
+        self.journal.step("open-network");
+        let (network, device) = Network::start(plan, registry, self.journal).await?;
+        Ok((Some(network), Some(device)))
     }
 
     /// Puts the machine where the caller finds it, and lets its console be read.
@@ -154,12 +182,14 @@ impl Boot<'_> {
         mut machine: Box<dyn Machine>,
         mounts: Mounts,
         disk: Arc<Disk>,
+        network: Option<Network>,
     ) -> UnixStream {
         let control = machine.take_control();
         let source = machine.take_console();
         let journal = self.journal.clone();
         let console = tokio::spawn(async move { journal.console().fill_from(source).await });
-        *self.slot = Some(Live { machine, console, mounts, disk });
+        let started = Instant::now();
+        *self.slot = Some(Live { machine, console, mounts, disk, network, started });
         control
     }
 
@@ -199,6 +229,17 @@ impl Boot<'_> {
 }
 
 impl Live {
+    /// What was used so far. The network may have been taken out already.
+    pub(super) fn measure(&self, network: Option<&Network>, guest: &Guest) -> Measured {
+        Measured {
+            uptime: self.started.elapsed(),
+            host: self.machine.usage().and(Usage::of(std::process::id())),
+            disk: self.disk.traffic(),
+            network: network.map(Network::traffic),
+            guest: guest.clone(),
+        }
+    }
+
     /// Waits for what the engine has still written of the console.
     pub(super) async fn drain_console(&mut self) {
         if self.console.is_finished() {
@@ -234,7 +275,7 @@ impl Checking {
 }
 
 /// A failure of the boot at the step where it is.
-pub(super) fn failure(journal: &Journal, cause: BootCause) -> Error {
+pub(crate) fn failure(journal: &Journal, cause: BootCause) -> Error {
     let step = match &cause {
         BootCause::Guest(GuestError::Refused(refusal)) if !refusal.step.is_empty() => {
             refusal.step.clone()
@@ -282,7 +323,11 @@ async fn finished(task: OpenTask) -> Result<Artifact, Error> {
     }
 }
 
-fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> ConfigureRequest {
+fn configuration(plan: BootPlan, root: &RootDisk, live: Option<&Live>) -> ConfigureRequest {
+    let network = live.and_then(|live| live.network.as_ref());
+    let placeholders = network.map(Network::placeholders).unwrap_or_default();
+    let mut env = plan.env;
+    env.extend(placeholders.iter().cloned());
     ConfigureRequest {
         root: Some(RootFilesystem {
             device: ROOT_DEVICE.to_owned(),
@@ -294,9 +339,9 @@ fn configuration(plan: BootPlan, root: &RootDisk, mounts: Vec<Mount>) -> Configu
         hostname: plan.hostname,
         time_unix_nanos: unix_nanos(SystemTime::now()),
         cwd: plan.cwd,
-        env: plan.env,
-        mounts,
-        network: None,
+        env,
+        mounts: live.map(|live| live.mounts.in_guest()).unwrap_or_default(),
+        network: network.map(Network::in_guest),
     }
 }
 

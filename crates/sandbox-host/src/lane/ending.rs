@@ -50,6 +50,12 @@ impl Actor {
                     Some(Command::Guest(reply)) => {
                         let _ = reply.send(Err(GuestError::Lost.into()));
                     }
+                    Some(Command::Network(reply)) => {
+                        let _ = reply.send(Err(GuestError::Lost.into()));
+                    }
+                    Some(Command::Measure(reply)) => {
+                        let _ = reply.send(Err(GuestError::Lost.into()));
+                    }
                     Some(Command::Shutdown(within, reply)) => {
                         self.closers.add(within, reply);
                         break;
@@ -83,6 +89,12 @@ impl Actor {
                         let _ = reply.send(Err(Error::SecondBoot(State::Closing)));
                     }
                     Some(Command::Guest(reply)) => {
+                        let _ = reply.send(Err(Error::Closed));
+                    }
+                    Some(Command::Network(reply)) => {
+                        let _ = reply.send(Err(Error::Closed));
+                    }
+                    Some(Command::Measure(reply)) => {
                         let _ = reply.send(Err(Error::Closed));
                     }
                     Some(Command::Shutdown(within, reply)) => {
@@ -137,6 +149,9 @@ impl Actor {
         match &exit {
             Some(_) => live.drain_console().await,
             None => tracing::error!("the killed engine is still there"),
+        }
+        if let Some(network) = live.network.take() {
+            network.end().await;
         }
         exit
     }

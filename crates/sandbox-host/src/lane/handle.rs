@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use blockcow::Traffic;
+use engine::Usage;
 use engine::probe::{EngineKind, Finding, IsolationKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -16,8 +18,9 @@ use super::streams::Streams;
 use crate::error::Error;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
+use crate::network::Control;
 use crate::request::BootPlan;
-use crate::{block_store, mount};
+use crate::{block_store, mount, network};
 
 /// What was booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +35,31 @@ pub struct Booted {
     pub kernel_release: String,
 }
 
+/// What a VM has used so far.
+#[derive(Debug)]
+pub struct Measured {
+    /// Since the engine was started.
+    pub uptime: Duration,
+    /// By the engine and this process.
+    pub host: Usage,
+    /// Of the root disk, by the guest.
+    pub disk: Traffic,
+    /// By the guest, when it has a network.
+    pub network: Option<Traffic>,
+    /// Whom to ask about the guest's processes.
+    pub guest: Guest,
+}
+
 /// What the actor can be asked for.
 pub(super) enum Command {
     /// Boot; dropping the receiver cancels.
     Boot(Box<BootPlan>, oneshot::Sender<Result<Booted, Error>>),
     /// Give the connection to the guest, if processes can run.
     Guest(oneshot::Sender<Result<Guest, Error>>),
+    /// Give what can be done to the network, while there is one.
+    Network(oneshot::Sender<Result<Arc<Control>, Error>>),
+    /// Tell what was used so far, while processes can run.
+    Measure(oneshot::Sender<Result<Measured, Error>>),
     /// End the VM within this time; answered when it has ended.
     Shutdown(Duration, oneshot::Sender<Arc<Ended>>),
 }
@@ -107,6 +129,11 @@ impl Lane {
         &self.streams.block_stores
     }
 
+    /// The network policies that are attached.
+    pub fn networks(&self) -> &network::Registry {
+        &self.streams.networks
+    }
+
     /// What this host can run.
     pub async fn probe(&self) -> Vec<Finding> {
         self.engine.probe().await
@@ -126,6 +153,22 @@ impl Lane {
     /// [`Error::NotRunning`], [`Error::Closed`] or [`Error::Ended`].
     pub async fn guest(&self) -> Result<Guest, Error> {
         self.ask(Command::Guest).await?
+    }
+
+    /// What can be done to the network, while processes can run.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::NoNetwork`], [`Error::Closed`] or [`Error::Ended`].
+    pub async fn network(&self) -> Result<Arc<Control>, Error> {
+        self.ask(Command::Network).await?
+    }
+
+    /// What was used so far.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Closed`] or [`Error::Ended`].
+    pub async fn measure(&self) -> Result<Measured, Error> {
+        self.ask(Command::Measure).await?
     }
 
     /// Ends the VM and waits until it is gone. Can be called any number of times at once; the

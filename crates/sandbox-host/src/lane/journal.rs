@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use protocol::ErrorDetail;
+use protocol::v1::NetworkEvent;
 use tokio::sync::watch;
 
 use super::end::Ended;
@@ -59,6 +60,8 @@ pub enum Event {
     Mount(Report),
     /// The root's store fails, or works again.
     Store(StoreReport),
+    /// Something happened in the network.
+    Network(NetworkEvent),
 }
 
 /// What a watcher sees.
@@ -225,6 +228,11 @@ impl Journal {
     pub(crate) fn store_event(&self, report: StoreReport) {
         tracing::warn!(?report, "the root's store");
         self.write(|_| Some(Event::Store(report)));
+    }
+
+    /// Tells the owner what happened in the network.
+    pub(crate) fn network_event(&self, event: NetworkEvent) {
+        self.write(|_| Some(Event::Network(event)));
     }
 
     /// Keeps why the boot failed.

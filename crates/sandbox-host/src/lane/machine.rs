@@ -1,7 +1,7 @@
 //! The engine crate behind the lane's traits.
 
 use engine::probe::{EngineKind, Finding};
-use engine::{Exit, StartError, Vm, VmSpec};
+use engine::{Exit, StartError, Usage, Vm, VmSpec};
 use tokio::net::UnixStream;
 
 use super::{Engine, Machine, Pending};
@@ -42,6 +42,10 @@ impl Machine for Vm {
 
     fn detail(&self) -> String {
         Vm::detail(self)
+    }
+
+    fn usage(&self) -> Usage {
+        Vm::usage(self)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -24,12 +24,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use engine::probe::{EngineKind, Finding};
-use engine::{Exit, StartError, VmSpec};
+use engine::{Exit, StartError, Usage, VmSpec};
 use tokio::net::UnixStream;
 
-pub(crate) use boot::unix_nanos;
+pub(crate) use boot::{failure as boot_failure, unix_nanos};
 pub use end::{EndReason, Ended};
-pub use handle::{Booted, FilePermit, Lane, RunPermit, WaitPermit, WatchPermit};
+pub use handle::{Booted, FilePermit, Lane, Measured, RunPermit, WaitPermit, WatchPermit};
 pub use journal::{Event, Journal, Observation, ProcessCounted, State, Status, Watcher};
 pub use machine::RealEngine;
 
@@ -61,6 +61,9 @@ pub trait Machine: Send {
 
     /// One line for people: the engine, its version and what confines it.
     fn detail(&self) -> String;
+
+    /// What the engine uses of the host, beside what this process does for it.
+    fn usage(&self) -> Usage;
 
     /// What the user should know although the machine runs.
     fn warnings(&self) -> Vec<String>;

@@ -1,6 +1,6 @@
 //! The streams of callbacks that a client has attached to a lane.
 
-use crate::{block_store, mount};
+use crate::{block_store, mount, network};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -9,6 +9,8 @@ pub(super) struct Streams {
     pub(super) filesystems: mount::Registry,
     /// Block stores.
     pub(super) block_stores: block_store::Registry,
+    /// Network policies.
+    pub(super) networks: network::Registry,
 }
 
 impl Streams {
@@ -16,5 +18,6 @@ impl Streams {
     pub(super) fn end(&self) {
         self.filesystems.end();
         self.block_stores.end();
+        self.networks.end();
     }
 }

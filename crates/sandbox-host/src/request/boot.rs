@@ -8,6 +8,7 @@ use engine::probe::{EngineKind, IsolationKind};
 use protocol::v1;
 
 use super::mount::{self, MountPlan};
+use super::network::{self, NetworkPlan};
 use super::root::{self, RootImage};
 use super::{RequestError, check_env, check_path};
 use crate::artifact::Digest;
@@ -21,7 +22,7 @@ const HOSTNAME_BYTES: usize = 64;
 const LABEL_BYTES: usize = 63;
 
 /// A boot that makes sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct BootPlan {
     /// The weakest isolation that is accepted.
     pub minimum: IsolationKind,
@@ -45,6 +46,8 @@ pub struct BootPlan {
     pub env: HashMap<String, String>,
     /// Filesystems beside the root, parents first.
     pub mounts: Vec<MountPlan>,
+    /// The network, if there is one.
+    pub network: Option<NetworkPlan>,
     /// Time for the whole boot.
     pub deadline: Duration,
 }
@@ -62,7 +65,10 @@ pub struct ArtifactPath {
 ///
 /// # Errors
 /// [`RequestError`] names the first field that does not make sense.
-pub fn boot(request: v1::BootRequest) -> Result<BootPlan, RequestError> {
+pub fn boot(mut request: v1::BootRequest) -> Result<BootPlan, RequestError> {
+    // First, because what is in it should not stay in memory, whatever else is wrong.
+    let network = request.network.take();
+    let network = network.map(|given| network::network(given, &request.env)).transpose()?;
     let minimum = minimum(request.minimum_isolation)?;
     let engine = engine(request.engine)?;
     in_range("cpus", request.cpus, CPUS)?;
@@ -85,8 +91,9 @@ pub fn boot(request: v1::BootRequest) -> Result<BootPlan, RequestError> {
         root: root::root(request.root)?,
         hostname: request.hostname,
         cwd: if request.cwd.is_empty() { "/".to_owned() } else { request.cwd },
-        env: request.env,
         mounts: mount::mounts(request.mounts)?,
+        network,
+        env: request.env,
         deadline: deadline(request.deadline_ms, BOOT_DEFAULT)?,
     })
 }
@@ -167,7 +174,7 @@ pub(super) fn artifact(
 ) -> Result<ArtifactPath, RequestError> {
     let Some(artifact) = artifact else {
         return Err(RequestError {
-            field: fields[0],
+            field: fields[0].into(),
             value: "absent".to_owned(),
             reason: "it is required".to_owned(),
         });

@@ -19,6 +19,25 @@ pub struct FlattenPlan {
     pub options: FlattenOptions,
 }
 
+/// A disk that is only read: whatever lies over its image is there already.
+///
+/// # Errors
+/// [`RequestError`] names the first field that does not make sense.
+pub fn kept(source: Option<v1::RootDisk>) -> Result<RootImage, RequestError> {
+    let mut source = root::root(source)?;
+    match source.overlay.as_mut().map(|overlay| &mut overlay.store) {
+        Some(StorePlan::Memory { .. }) => {
+            let reason = "a store in memory has nothing to read";
+            Err(RequestError::new("root.overlay.store", "memory", reason))
+        }
+        Some(StorePlan::File { create, .. }) => {
+            *create = false;
+            Ok(source)
+        }
+        Some(StorePlan::Callbacks { .. }) | None => Ok(source),
+    }
+}
+
 /// Checks a request.
 ///
 /// # Errors
@@ -26,13 +45,7 @@ pub struct FlattenPlan {
 pub fn flatten(request: v1::FlattenRequest) -> Result<FlattenPlan, RequestError> {
     let v1::FlattenRequest { source, destination, cluster_bytes, compress } = request;
     check_path("destination", &destination)?;
-    let source = root::root(source)?;
-    if let Some(overlay) = &source.overlay
-        && matches!(overlay.store, StorePlan::Memory { .. })
-    {
-        let reason = "a store in memory has nothing to flatten";
-        return Err(RequestError::new("root.overlay.store", "memory", reason));
-    }
+    let source = kept(source)?;
     let cluster_bytes = match cluster_bytes {
         0 => FlattenOptions::default().cluster_bytes,
         bytes if bytes.is_power_of_two() && (4096..=2 << 20).contains(&bytes) => bytes as usize,

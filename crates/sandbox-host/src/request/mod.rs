@@ -5,6 +5,7 @@ mod boot;
 mod file;
 mod flatten;
 mod mount;
+mod network;
 mod process;
 mod root;
 
@@ -12,11 +13,15 @@ pub(crate) use boot::deadline;
 pub use boot::{ArtifactPath, BootPlan, boot};
 pub use file::{TreeRules, guest_path, link_target, permissions};
 pub(crate) use file::{is_link_target, is_name, is_stat};
-pub use flatten::{FlattenPlan, flatten};
+pub use flatten::{FlattenPlan, flatten, kept};
 pub use mount::{BindPlan, CallbackPlan, MountPlan, MountSource};
+pub(crate) use network::resolvers;
+pub use network::{CallbacksPlan, NetworkPlan, PolicyPlan, PublishPlan, RulePlan, policy, publish};
 pub use process::{SignalPlan, check_start, resize, signal, wait};
 pub(crate) use process::{is_pid, is_signal_name};
 pub use root::{DiskFormat, OverlayPlan, RootImage, StorePlan};
+
+use std::borrow::Cow;
 
 use crate::limits::{MAX_ENV, MAX_PATH};
 
@@ -25,7 +30,7 @@ use crate::limits::{MAX_ENV, MAX_PATH};
 #[error("{field} is {value}, but {reason}")]
 pub struct RequestError {
     /// The field, with dots for the fields of messages in messages.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What it was, for people, shortened.
     pub value: String,
     /// What would be right.
@@ -34,7 +39,7 @@ pub struct RequestError {
 
 impl RequestError {
     pub(crate) fn new(
-        field: &'static str,
+        field: impl Into<Cow<'static, str>>,
         value: impl std::fmt::Debug,
         reason: impl Into<String>,
     ) -> Self {
@@ -44,7 +49,7 @@ impl RequestError {
             value.truncate(cut);
             value.push('…');
         }
-        Self { field, value, reason: reason.into() }
+        Self { field: field.into(), value, reason: reason.into() }
     }
 }
 

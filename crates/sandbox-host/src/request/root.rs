@@ -41,7 +41,7 @@ pub enum DiskFormat {
 pub struct OverlayPlan {
     /// Where changes go.
     pub store: StorePlan,
-    /// Size of the disk, when it is not the image's.
+    /// Size of the disk, when it is not the one that its file was given before, or the image's.
     pub size: Option<u64>,
 }
 
@@ -57,6 +57,8 @@ pub enum StorePlan {
     File {
         /// Where, absolute.
         path: PathBuf,
+        /// It is made when it is not there.
+        create: bool,
     },
     /// To a store of the client.
     Callbacks {
@@ -106,7 +108,7 @@ fn overlay(overlay: v1::Overlay) -> Result<OverlayPlan, RequestError> {
         }
         Some(Store::File(v1::FileStore { path })) => {
             check_path("root.overlay.file.path", &path)?;
-            StorePlan::File { path: PathBuf::from(path) }
+            StorePlan::File { path: PathBuf::from(path), create: true }
         }
         Some(Store::Callbacks(v1::CallbackStore { id, max_dirty_bytes })) => {
             check_id("root.overlay.callbacks.id", &id)?;
@@ -133,9 +135,11 @@ fn at_least(field: &'static str, value: u64, least: u64) -> Result<(), RequestEr
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
-    fn refused(change: impl FnOnce(&mut v1::Overlay)) -> &'static str {
+    fn refused(change: impl FnOnce(&mut v1::Overlay)) -> Cow<'static, str> {
         let file = v1::FileStore { path: "/lanes/1".to_owned() };
         let mut plan = v1::Overlay { store: Some(Store::File(file)), size_bytes: 0 };
         change(&mut plan);

@@ -1,15 +1,18 @@
 //! Between our types and those of the protocol.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use blockcow::StoreCall;
+use blockcow::{StoreCall, Traffic};
 use engine::probe::{EngineKind, Finding, FindingCode, IsolationKind};
+use protocol::guest::v1::GetUsageResponse;
 use protocol::v1;
 use protocol::v1::watch_response::Event as Wire;
 
 use crate::console::Piece;
 use crate::disk::StoreReport;
-use crate::lane::{Booted, EndReason, Ended, Event, Observation, State, Status, unix_nanos};
+use crate::lane::{
+    Booted, EndReason, Ended, Event, Measured, Observation, State, Status, unix_nanos,
+};
 use crate::mount::{Problem, Report};
 
 pub(super) fn finding(finding: Finding) -> v1::EngineFinding {
@@ -59,6 +62,7 @@ pub(super) fn observation(time: SystemTime, observation: Observation) -> v1::Wat
         Observation::Event(Event::Step(name)) => Wire::BootStep(v1::BootStep { name }),
         Observation::Event(Event::Mount(report)) => Wire::Mount(mount_event(report)),
         Observation::Event(Event::Store(report)) => Wire::Store(store_event(report)),
+        Observation::Event(Event::Network(event)) => Wire::Network(event),
         Observation::Event(Event::Warning(message)) => Wire::Warning(v1::Warning { message }),
         Observation::Console(Piece { data, skipped, .. }) => {
             Wire::Console(v1::ConsoleOutput { data, skipped_bytes: skipped })
@@ -129,5 +133,28 @@ fn state(state: State) -> v1::State {
         State::Running => v1::State::Running,
         State::Closing => v1::State::Closing,
         State::Exited => v1::State::Exited,
+    }
+}
+
+/// What was used, with what the guest says of itself.
+pub(super) fn metrics(
+    measured: &Measured,
+    guest: Option<GetUsageResponse>,
+) -> v1::GetMetricsResponse {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let traffic = |bytes: Traffic| v1::Traffic { in_bytes: bytes.read, out_bytes: bytes.written };
+    v1::GetMetricsResponse {
+        uptime_nanos: nanos(measured.uptime),
+        host: Some(v1::HostUsage {
+            cpu_nanos: nanos(measured.host.cpu),
+            resident_bytes: measured.host.resident_bytes,
+        }),
+        guest: guest.map(|usage| v1::GuestUsage {
+            cpu_nanos: usage.cpu_micros.saturating_mul(1000),
+            memory_bytes: usage.memory_bytes,
+            available_bytes: usage.available_bytes,
+        }),
+        disk: Some(traffic(measured.disk)),
+        network: measured.network.map(traffic),
     }
 }

@@ -1,17 +1,24 @@
 //! `lanebox.v1.ImageService`.
 
+use blockcow::{Disk, ReadError};
 use futures::{Stream, StreamExt, stream};
 use protocol::v1;
 use protocol::v1::image_service_server::ImageService;
+use protocol::v1::read_disk_response::Piece as Wire;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::disk::DiskError;
 use crate::error::Error;
-use crate::flatten::flatten;
+use crate::flatten::{self, flatten};
 use crate::lane::Lane;
-use crate::request;
+use crate::limits::DISK_PIECE_BYTES;
+use crate::request::{self, RootImage};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Works on images. For the owner alone: it is not on the debug socket.
 #[derive(Clone)]
@@ -24,11 +31,54 @@ impl Images {
     pub fn new(lane: Lane) -> Self {
         Self { lane }
     }
+
+    async fn open(&self, source: &RootImage) -> Result<Arc<Disk>, Error> {
+        flatten::open(source, self.lane.block_stores(), self.lane.journal()).await
+    }
+}
+
+async fn inspect(disk: &Disk) -> Result<v1::InspectDiskResponse, ReadError> {
+    let size_bytes = disk.size_bytes();
+    let (mut position, mut data_bytes) = (0, 0);
+    while let Some(data) = disk.next_data(position..size_bytes).await? {
+        data_bytes += data.end - data.start;
+        position = data.end;
+    }
+    Ok(v1::InspectDiskResponse { size_bytes, data_bytes, overlay_bytes: disk.overlay_bytes() })
 }
 
 #[async_trait]
 impl ImageService for Images {
-    type FlattenStream = Pin<Box<dyn Stream<Item = Result<v1::FlattenResponse, Status>> + Send>>;
+    type FlattenStream = Answers<v1::FlattenResponse>;
+    type ReadDiskStream = Answers<v1::ReadDiskResponse>;
+
+    async fn read_disk(
+        &self,
+        request: Request<v1::ReadDiskRequest>,
+    ) -> Result<Response<Self::ReadDiskStream>, Status> {
+        let source = request::kept(request.into_inner().source).map_err(Error::from)?;
+        let disk = self.open(&source).await?;
+        let pieces = blockcow::contents(disk, DISK_PIECE_BYTES).map(|piece| {
+            let piece = match piece.map_err(|source| DiskError::Read { source })? {
+                blockcow::Piece::Data(bytes) => Wire::Data(bytes.into()),
+                blockcow::Piece::Zeros(count) => Wire::ZeroBytes(count),
+            };
+            Ok(v1::ReadDiskResponse { piece: Some(piece) })
+        });
+        let pieces =
+            pieces.map(|piece| piece.map_err(|error: DiskError| Error::from(error).into()));
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
+    async fn inspect_disk(
+        &self,
+        request: Request<v1::InspectDiskRequest>,
+    ) -> Result<Response<v1::InspectDiskResponse>, Status> {
+        let source = request::kept(request.into_inner().source).map_err(Error::from)?;
+        let disk = self.open(&source).await?;
+        let found = inspect(&disk).await.map_err(|source| DiskError::Read { source });
+        Ok(Response::new(found.map_err(Error::from)?))
+    }
 
     async fn flatten(
         &self,

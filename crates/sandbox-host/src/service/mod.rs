@@ -5,6 +5,7 @@ mod convert;
 mod file;
 mod filesystem;
 mod image;
+mod network;
 mod process;
 mod sandbox;
 
@@ -12,6 +13,7 @@ pub use block_store::BlockStores;
 pub use file::Files;
 pub use filesystem::Filesystems;
 pub use image::Images;
+pub use network::Networks;
 pub use process::Processes;
 pub use sandbox::Sandbox;
 

@@ -77,6 +77,21 @@ impl SandboxService for Sandbox {
         Ok(Response::new(convert::status(self.lane.journal().status())))
     }
 
+    async fn get_metrics(
+        &self,
+        _request: Request<v1::GetMetricsRequest>,
+    ) -> Result<Response<v1::GetMetricsResponse>, Status> {
+        let measured = self.lane.measure().await?;
+        let guest = match measured.guest.usage().await {
+            Ok(usage) => Some(usage),
+            Err(error) => {
+                tracing::debug!(%error, "the guest does not tell what it uses");
+                None
+            }
+        };
+        Ok(Response::new(convert::metrics(&measured, guest)))
+    }
+
     async fn shutdown(
         &self,
         request: Request<v1::ShutdownRequest>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use protocol::v1::filesystem_service_client::FilesystemServiceClient;
+use protocol::v1::network_service_client::NetworkServiceClient;
 use protocol::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::sandbox_service_client::SandboxServiceClient;
 use protocol::v1::{self, RunRequest, RunResponse, StartProcess};
@@ -28,6 +29,7 @@ pub(crate) struct Helper {
     pub(crate) sandbox: SandboxServiceClient<Channel>,
     pub(crate) process: ProcessServiceClient<Channel>,
     pub(crate) filesystem: FilesystemServiceClient<Channel>,
+    pub(crate) network: NetworkServiceClient<Channel>,
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) files: Files,
     pub(crate) task: JoinHandle<Result<Finish, ServeError>>,
@@ -52,7 +54,8 @@ impl Helper {
         Self {
             sandbox: SandboxServiceClient::new(channel.clone()),
             process: ProcessServiceClient::new(channel.clone()),
-            filesystem: FilesystemServiceClient::new(channel),
+            filesystem: FilesystemServiceClient::new(channel.clone()),
+            network: NetworkServiceClient::new(channel),
             engine,
             files: Files::new(),
             task,

@@ -3,6 +3,7 @@
 use futures::stream;
 use protocol::ErrorCode;
 use protocol::v1;
+use protocol::v1::network_service_client::NetworkServiceClient;
 use protocol::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::sandbox_service_client::SandboxServiceClient;
 use sandbox_host::debug::DebugSocket;
@@ -44,6 +45,10 @@ async fn it_looks_and_execs_and_neither_boots_nor_closes() {
     let status = soon(sandbox.get_status(v1::GetStatusRequest {})).await.unwrap().into_inner();
     assert_eq!(status.state(), v1::State::Running);
     soon(sandbox.watch(v1::WatchRequest {})).await.unwrap();
+    let mut network = NetworkServiceClient::new(debug.clone());
+    let request = v1::SetNetworkPolicyRequest::default();
+    let refused = soon(network.set_network_policy(request)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
     let mut process = ProcessServiceClient::new(debug);
     let run = process.run(stream::iter([first(command("echo", &["debug"]))]));
     let ran = collect(soon(run).await.unwrap().into_inner()).await.unwrap();
@@ -58,8 +63,8 @@ async fn debug_client_that_leaves_changes_nothing_and_the_socket_goes_with_the_h
     let again = UnixStream::connect(folder.path().join("debug")).await.unwrap();
     let mut sandbox = SandboxServiceClient::new(channel(again).await);
     soon(sandbox.get_status(v1::GetStatusRequest {})).await.unwrap();
-    let Helper { sandbox, process, filesystem, task, .. } = helper;
-    drop((sandbox, process, filesystem));
+    let Helper { sandbox, process, filesystem, network, task, .. } = helper;
+    drop((sandbox, process, filesystem, network));
     soon(task).await.unwrap().unwrap();
     crate::client::until("the socket is removed", || !folder.path().join("debug").exists()).await;
 }

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::probe::{EngineKind, Finding, FindingCode, IsolationKind};
-use engine::{Exit, ExitReason, StartError, VmSpec};
+use engine::{Exit, ExitReason, NetworkSpec, StartError, Usage, VmSpec};
 use nix::sys::socket::{Shutdown, shutdown};
 use sandbox_host::lane::{Engine, Machine, Pending};
 use tokio::io::AsyncWriteExt;
@@ -60,6 +61,7 @@ pub(crate) struct FakeEngine {
     remote: watch::Sender<Option<Remote>>,
     alive: Arc<AtomicUsize>,
     served: Mutex<Vec<Arc<dyn Serve>>>,
+    network: Mutex<Option<NetworkSpec>>,
 }
 
 impl FakeEngine {
@@ -76,6 +78,7 @@ impl FakeEngine {
             findings: vec![finding],
             remote: watch::Sender::new(None),
             served: Mutex::default(),
+            network: Mutex::default(),
             alive: Arc::default(),
         })
     }
@@ -88,6 +91,11 @@ impl FakeEngine {
     /// What answers the file requests of the machine's mount.
     pub(crate) fn served(&self, mount: usize) -> Arc<dyn Serve> {
         self.served.lock().unwrap()[mount].clone()
+    }
+
+    /// The machine's network device, if it has one.
+    pub(crate) fn network(&self) -> Option<NetworkSpec> {
+        self.network.lock().unwrap().take()
     }
 
     /// The machine, once it was started.
@@ -105,12 +113,13 @@ impl Engine for FakeEngine {
     fn start(
         &self,
         _kind: EngineKind,
-        spec: VmSpec,
+        mut spec: VmSpec,
     ) -> Pending<'_, Result<Box<dyn Machine>, StartError>> {
         Box::pin(async move {
             assert_eq!(spec.control_port, "lanebox.control");
             let servers = spec.filesystems.iter().map(|filesystem| filesystem.server.clone());
             *self.served.lock().unwrap() = servers.collect();
+            *self.network.lock().unwrap() = spec.network.take();
             let (control, guest_control) = UnixStream::pair().unwrap();
             let (console, guest_console) = UnixStream::pair().unwrap();
             let remote = Remote {
@@ -156,6 +165,10 @@ impl Machine for FakeMachine {
 
     fn detail(&self) -> String {
         "played".to_owned()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { cpu: Duration::from_secs(3), resident_bytes: 1 << 20 }
     }
 
     fn warnings(&self) -> Vec<String> {

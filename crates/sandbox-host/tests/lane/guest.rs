@@ -12,7 +12,8 @@ use protocol::guest::v1::guest_service_server::{GuestService, GuestServiceServer
 use protocol::guest::v1::process_service_server::{ProcessService, ProcessServiceServer};
 use protocol::guest::v1::{
     AnnounceChangesRequest, AnnounceChangesResponse, ConfigureRequest, ConfigureResponse,
-    Configured, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse, StepStarted,
+    Configured, GetUsageRequest, GetUsageResponse, SetClockRequest, SetClockResponse,
+    ShutdownRequest, ShutdownResponse, StepStarted,
 };
 use protocol::v1::run_request::Request as In;
 use protocol::v1::run_response::Response as Out;
@@ -36,6 +37,8 @@ type Run = dyn Fn(Streaming<RunRequest>) -> Result<Outputs, Status> + Send + Syn
 #[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) configure: Arc<Configure>,
+    /// What it says it uses; it never answers without.
+    pub(crate) usage: Option<GetUsageResponse>,
     /// Instead of the behaviour of `commands`.
     pub(crate) run: Option<Arc<Run>>,
     pub(crate) shutdown: ShutdownAct,
@@ -68,6 +71,7 @@ pub(crate) struct Seen {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            usage: None,
             configure: Arc::new(|request| {
                 assert_eq!(request.root.unwrap().device, "/dev/vda");
                 assert!(request.time_unix_nanos > 1_700_000_000_000_000_000);
@@ -99,7 +103,7 @@ pub(crate) fn step(name: &str) -> Result<ConfigureResponse, Status> {
 }
 
 pub(crate) fn configured() -> Result<ConfigureResponse, Status> {
-    let configured = Configured { kernel_release: "6.1.0-played".to_owned() };
+    let configured = Configured { kernel_release: "6.1.0-played".to_owned(), warnings: Vec::new() };
     Ok(ConfigureResponse { response: Some(Answer::Configured(configured)) })
 }
 
@@ -151,6 +155,16 @@ impl GuestService for Init {
         _request: Request<SetClockRequest>,
     ) -> Result<Response<SetClockResponse>, Status> {
         Ok(Response::new(SetClockResponse {}))
+    }
+
+    async fn get_usage(
+        &self,
+        _request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        match self.script.usage {
+            Some(usage) => Ok(Response::new(usage)),
+            None => std::future::pending().await,
+        }
     }
 
     async fn announce_changes(

@@ -5,6 +5,9 @@
 mod boot;
 #[path = "../support/calls.rs"]
 mod calls;
+#[path = "../../../netstack/tests/support/card.rs"]
+#[allow(dead_code, reason = "shared with the tests of netstack")]
+mod card;
 mod client;
 mod debug;
 mod engine;
@@ -13,7 +16,18 @@ mod file_requests;
 mod filesystem;
 mod guest;
 mod hostile;
+mod metrics;
 mod mounts;
+#[path = "../../../netstack/tests/frames/guest.rs"]
+#[allow(dead_code, reason = "shared with the tests of netstack")]
+mod net_guest;
+mod network;
+mod network_client;
+mod network_policy;
+mod network_ports;
+mod network_requests;
 mod run;
+#[path = "../../../netstack/tests/frames/servers.rs"]
+mod servers;
 mod shutdown;
 mod watch;

@@ -73,6 +73,31 @@ pub(crate) fn kill() -> Result<(), Failure> {
     files::set(&format!("{GROUP}/cgroup.kill"), "1")
 }
 
+/// What the processes of the group use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Microseconds of processor time, of those that have ended too.
+    pub(crate) cpu_micros: u64,
+    /// Bytes of memory, with the kernel's caches for them.
+    pub(crate) memory: u64,
+    /// Bytes that new processes could have.
+    pub(crate) available: u64,
+}
+
+/// Asks the kernel. What root in the guest has taken away is 0.
+pub(crate) fn usage() -> Usage {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    Usage {
+        cpu_micros: cpu_micros(&text(&format!("{GROUP}/cpu.stat"))).unwrap_or(0),
+        memory: files::number(&format!("{GROUP}/memory.current")).unwrap_or(0),
+        available: memory_line(&text("/proc/meminfo"), "MemAvailable:").unwrap_or(0),
+    }
+}
+
+fn cpu_micros(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()
+}
+
 fn memory_limit(total: u64) -> u64 {
     let reserve = (total / 16).clamp(*MEMORY_RESERVE.start(), *MEMORY_RESERVE.end());
     total.saturating_sub(reserve).max(total / 2)
@@ -90,7 +115,12 @@ fn memory_total() -> Result<u64, Failure> {
 }
 
 fn parse_memory_total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    memory_line(text, "MemTotal:")
+}
+
+/// Bytes, of a line of /proc/meminfo.
+fn memory_line(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -114,6 +144,12 @@ mod tests {
         assert_eq!(pids_limit(32_768), 30_720);
         assert_eq!(pids_limit(800), 736);
         assert_eq!(pids_limit(100), 50);
+    }
+
+    #[test]
+    fn processor_time_is_read_from_its_line() {
+        assert_eq!(cpu_micros("usage_usec 1234\nuser_usec 1000\n"), Some(1234));
+        assert_eq!(cpu_micros("user_usec 1000\n"), None);
     }
 
     #[test]

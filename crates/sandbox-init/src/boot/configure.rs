@@ -13,11 +13,12 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::{chdir, chroot};
 
 use super::cgroup::{self, Workload};
+use super::check::E2FSCK;
 use super::mounts::{self, Mount};
 use super::root::{self, NEW_ROOT};
 use super::settings::Settings;
 use super::step::{Failure, Step, While};
-use super::{files, filesystems, names};
+use super::{files, filesystems, names, network};
 use crate::error::Error;
 use crate::filesystems::Filesystems;
 use crate::machine::Lane;
@@ -46,17 +47,18 @@ pub(crate) fn set_clock(time: TimeSpec) -> Result<(), Failure> {
     clock_settime(ClockId::CLOCK_REALTIME, time).during(|| "Setting the clock".into())
 }
 
-/// Takes the steps. `clock` is how setting the clock went; what the host serves goes to `mounted`.
+/// Takes the steps; what the owner should know comes with the lane. `clock` is how setting the clock went; what the host serves goes to `mounted`.
 pub(crate) async fn run(
     settings: Settings,
     clock: Result<(), Failure>,
     mounted: &Filesystems,
     announcer: &mut impl Announce,
-) -> Result<Lane, Error> {
+) -> Result<(Lane, Option<String>), Error> {
     let read_only = settings.root.read_only;
-    let (mut workload, mut terminals) = (None, None);
-    let steps: [Step; 12] = [
+    let (mut workload, mut terminals, mut warning) = (None, None, None);
+    let steps: [Step; 16] = [
         Step::Clock,
+        Step::CheckRoot,
         Step::MountRoot,
         Step::EnterRoot,
         Step::MountDevices,
@@ -65,15 +67,24 @@ pub(crate) async fn run(
         Step::Hostname,
         Step::Hosts,
         Step::Loopback,
+        Step::Network,
+        Step::Resolver,
+        Step::CertificateAuthority,
         Step::Limits,
         Step::Mounts,
         Step::WorkingDirectory,
     ];
+    let network = settings.network.as_ref();
+    let authority = network.and_then(|network| network.authority.as_ref());
     for step in steps {
+        if !is_needed(step, &settings) {
+            continue;
+        }
         announcer.announce(step).await;
         let taken = match step {
             Step::Clock => clock.clone(),
-            Step::MountRoot => root::mount(&settings.root).await,
+            Step::CheckRoot => root::check(&settings.root).await.map(|told| warning = told),
+            Step::MountRoot => root::mount(&settings.root),
             Step::EnterRoot => enter_root(read_only),
             Step::MountDevices => mount_devices(&mut terminals),
             Step::MountCgroup => mount_cgroup(&mut workload),
@@ -81,6 +92,16 @@ pub(crate) async fn run(
             Step::Hostname => names::set(&settings.hostname),
             Step::Hosts => names::write(&settings.hostname, read_only),
             Step::Loopback => loopback(),
+            Step::Network => match network {
+                Some(network) => network::set_up(network).await,
+                None => Ok(()),
+            },
+            Step::Resolver => {
+                network.map_or(Ok(()), |network| network::write_resolver(network, read_only))
+            }
+            Step::CertificateAuthority => {
+                authority.map_or(Ok(()), |authority| network::install(authority, read_only))
+            }
             Step::Limits => SYSCTLS.iter().try_for_each(|(path, value)| files::set(path, value)),
             Step::Mounts => filesystems::mount_all(&settings.served, mounted),
             Step::WorkingDirectory => working_directory(&settings),
@@ -88,8 +109,23 @@ pub(crate) async fn run(
         taken.map_err(|failure| failure.of(step))?;
     }
     let mut env = settings.env;
+    if authority.is_some() {
+        for (name, path) in network::variables() {
+            env.entry(name).or_insert(path);
+        }
+    }
     env.entry(c"PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
-    Ok(Lane { cwd: settings.cwd, env, workload, terminals })
+    Ok((Lane { cwd: settings.cwd, env, workload, terminals }, warning))
+}
+
+/// Without a network nothing of it is set up.
+fn is_needed(step: Step, settings: &Settings) -> bool {
+    let network = settings.network.as_ref();
+    match step {
+        Step::Network | Step::Resolver => network.is_some(),
+        Step::CertificateAuthority => network.is_some_and(|network| network.authority.is_some()),
+        _ => true,
+    }
 }
 
 /// Read Documentation/filesystems/ramfs-rootfs-initramfs.rst: the first root cannot be unmounted or
@@ -101,7 +137,9 @@ fn enter_root(read_only: bool) -> Result<(), Failure> {
         mounts::move_to(mount.target, &target)?;
     }
     // The running program stays in memory without its name.
-    fs::remove_file("/init").during(|| "Removing /init of the initramfs".into())?;
+    for file in ["/init", E2FSCK] {
+        fs::remove_file(file).during(|| format!("Removing {file} of the initramfs"))?;
+    }
     chdir(NEW_ROOT).during(|| format!("Entering {NEW_ROOT}"))?;
     mounts::move_to(".", "/")?;
     chroot(".").during(|| "Changing the root".into())?;

@@ -6,12 +6,15 @@
 //! ```
 
 pub(crate) mod cgroup;
+mod check;
 pub(crate) mod configure;
 pub(crate) mod early;
+mod ext4;
 mod files;
 mod filesystems;
 mod mounts;
 mod names;
+mod network;
 mod root;
 pub(crate) mod settings;
 mod step;

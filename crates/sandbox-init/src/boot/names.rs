@@ -7,7 +7,8 @@ use super::files;
 use super::mounts;
 use super::step::{Failure, While};
 
-const RUNTIME: &str = "/run/lanebox";
+/// Where generated files lie; /run is a tmpfs on every root.
+pub(crate) const RUNTIME: &str = "/run/lanebox";
 
 /// Sets the machine's name.
 pub(crate) fn set(hostname: &str) -> Result<(), Failure> {
@@ -16,8 +17,8 @@ pub(crate) fn set(hostname: &str) -> Result<(), Failure> {
 
 /// Makes the name resolve to loopback. A writable root gets the files; over those of a read-only
 /// root generated ones are bound. A file that a read-only root lacks cannot be had.
-/// /etc/resolv.conf is the image's own: there is no network.
 pub(crate) fn write(hostname: &str, read_only: bool) -> Result<(), Failure> {
+    mounts::make_directory(RUNTIME)?;
     let generated = [("hosts", hosts(hostname)), ("hostname", format!("{hostname}\n"))];
     if !read_only {
         mounts::make_directory("/etc")?;
@@ -32,7 +33,6 @@ pub(crate) fn write(hostname: &str, read_only: bool) -> Result<(), Failure> {
             _ => Ok(()),
         };
     }
-    mounts::make_directory(RUNTIME)?;
     for (name, content) in &generated {
         let (ours, theirs) = (format!("{RUNTIME}/{name}"), format!("/etc/{name}"));
         if fs::metadata(&theirs).is_ok_and(|found| found.is_file()) {

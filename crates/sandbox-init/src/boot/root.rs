@@ -1,8 +1,8 @@
-//! The step `mount-root`: the root disk, grown to its size and held to what it can take.
+//! The steps `check-root` and `mount-root`: the root disk, grown to its size and held to what it can
+//! take.
 //!
-//! A writable root is ext4 with a journal: mounting it replays the journal, so a disk that was not
-//! shut down cleanly is consistent afterwards. When an error is found in it while it is used, it
-//! becomes read-only.
+//! A writable root that was not shut down cleanly is checked first (see `check`). When an error is
+//! found in it while it is used, it becomes read-only, and is checked at the next boot.
 //!
 //! virtio-blk has no status for a disk that is full, and ext4 gives up when its journal cannot be
 //! written. So a disk that can take less than its size is never let run full: so many blocks are
@@ -11,12 +11,12 @@
 //! allowed for: see [`spare`].
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileTypeExt;
 use std::time::Instant;
 
 use nix::mount::MsFlags;
 
+use super::ext4::Superblock;
 use super::files;
 use super::mounts;
 use super::settings::Root;
@@ -28,15 +28,20 @@ use crate::sys::ioctl::resize_ext4;
 pub(super) const NEW_ROOT: &str = "/newroot";
 
 const EXT4: &str = "ext4";
-/// Where the superblock lies, its magic number, and the only block size that images have
-/// (Documentation/filesystems/ext4/super.rst).
-const SUPERBLOCK: (u64, usize) = (1024, 1024);
-const MAGIC: u32 = 0xEF53;
-const BLOCK_BYTES: u64 = 4096;
 
-/// Waits for the root's device and mounts it.
-pub(super) async fn mount(root: &Root) -> Result<(), Failure> {
+/// Waits for the root's device, and has it checked when it will be written and was not unmounted.
+/// A warning if it had to be repaired.
+pub(super) async fn check(root: &Root) -> Result<Option<String>, Failure> {
     wait_for(&root.device).await?;
+    if root.read_only || root.kind != EXT4 {
+        return Ok(None);
+    }
+    fits(&root.device, &Superblock::read(&root.device)?)?;
+    super::check::run(root)
+}
+
+/// Mounts the root.
+pub(super) fn mount(root: &Root) -> Result<(), Failure> {
     mounts::make_directory(NEW_ROOT)?;
     let (device, kind) = (root.device.as_str(), root.kind.as_str());
     let flags = if root.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
@@ -50,10 +55,10 @@ pub(super) async fn mount(root: &Root) -> Result<(), Failure> {
     let options = format!("errors=remount-ro,noinit_itable{discard}");
     nix::mount::mount(Some(device), NEW_ROOT, Some(kind), flags, Some(options.as_str()))
         .during(what)?;
-    let measures = Measures::read(device)?;
-    grow(device, &measures)?;
+    let superblock = Superblock::read(device)?;
+    grow(device, &superblock)?;
     match root.capacity_blocks {
-        Some(capacity) => hold_back(device, &measures, capacity),
+        Some(capacity) => hold_back(device, &superblock, capacity),
         None => Ok(()),
     }
 }
@@ -70,65 +75,33 @@ async fn wait_for(device: &str) -> Result<(), Failure> {
     }
 }
 
-/// What matters here of a filesystem's superblock, and the disk that it lies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Measures {
-    /// Blocks of the filesystem.
-    blocks: u64,
-    /// Blocks of the disk.
-    disk_blocks: u64,
-    blocks_per_group: u64,
-    journal_blocks: u64,
-}
-
-impl Measures {
-    fn read(device: &str) -> Result<Self, Failure> {
-        let what = || format!("Reading {device}");
-        let mut disk = File::open(device).during(what)?;
-        let length = disk.seek(SeekFrom::End(0)).during(what)?;
-        let mut superblock = [0; SUPERBLOCK.1];
-        disk.read_exact_at(&mut superblock, SUPERBLOCK.0).during(what)?;
-        Self::parse(&superblock, length / BLOCK_BYTES)
-            .ok_or_else(|| Failure::new(format!("{device} has no ext4 with blocks of 4 KiB on it")))
+/// Refuses a filesystem that was grown to a larger disk: the kernel does, too, and says less.
+fn fits(device: &str, superblock: &Superblock) -> Result<(), Failure> {
+    if superblock.blocks <= superblock.disk_blocks {
+        return Ok(());
     }
-
-    fn parse(superblock: &[u8], disk_blocks: u64) -> Option<Self> {
-        let u32_at = |at: usize| {
-            let bytes = superblock.get(at..at + 4)?;
-            Some(u32::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let magic = u32_at(0x38)? & 0xffff;
-        let log_block_size = u32_at(0x18)?;
-        let is_64bit = u32_at(0x60)? & 0x80 != 0;
-        let high = if is_64bit { u32_at(0x150)? } else { 0 };
-        let blocks_per_group = u64::from(u32_at(0x20)?);
-        if magic != MAGIC || log_block_size != 2 || blocks_per_group == 0 {
-            return None;
-        }
-        Some(Self {
-            blocks: u64::from(high) << 32 | u64::from(u32_at(0x4)?),
-            disk_blocks,
-            blocks_per_group,
-            // The copy of the journal inode's size.
-            journal_blocks: u64::from(u32_at(0x14c)?) / BLOCK_BYTES,
-        })
-    }
+    let mib = |blocks: u64| (blocks.saturating_mul(superblock.block_bytes)).div_ceil(1 << 20);
+    let (has, disk) = (mib(superblock.blocks), mib(superblock.disk_blocks));
+    Err(Failure::new(format!(
+        "The filesystem on {device} has {has} MiB and the disk {disk} MiB: it was grown before, so \
+         sizeMiB must be given again, at least {has}"
+    )))
 }
 
 /// Grows the filesystem to its disk, when that is larger.
-fn grow(device: &str, measures: &Measures) -> Result<(), Failure> {
-    if measures.disk_blocks <= measures.blocks {
+fn grow(device: &str, superblock: &Superblock) -> Result<(), Failure> {
+    if superblock.disk_blocks <= superblock.blocks {
         return Ok(());
     }
     let root = File::open(NEW_ROOT).during(|| format!("Opening {NEW_ROOT}"))?;
-    resize_ext4(&root, measures.disk_blocks)
-        .during(|| format!("Growing {device} to {} blocks of 4 KiB", measures.disk_blocks))
+    resize_ext4(&root, superblock.disk_blocks)
+        .during(|| format!("Growing {device} to {} blocks", superblock.disk_blocks))
 }
 
-/// Lets files take no more than the disk does.
-fn hold_back(device: &str, measures: &Measures, capacity: u64) -> Result<(), Failure> {
+/// Lets files take no more than the disk does. A block smaller than 4 KiB may take 4 KiB of it.
+fn hold_back(device: &str, superblock: &Superblock, capacity: u64) -> Result<(), Failure> {
     let found = nix::sys::statvfs::statvfs(NEW_ROOT).during(|| format!("Measuring {NEW_ROOT}"))?;
-    let allowed = capacity.saturating_sub(spare(measures, capacity));
+    let allowed = capacity.saturating_sub(spare(superblock, capacity));
     let held_back = found.blocks_free().saturating_sub(allowed);
     let name = device.trim_start_matches("/dev/");
     let setting = format!("/sys/fs/ext4/{name}/reserved_clusters");
@@ -142,51 +115,27 @@ fn hold_back(device: &str, measures: &Measures, capacity: u64) -> Result<(), Fai
 /// Blocks that the disk takes beside the new blocks of files: the journal, the two bitmaps of each
 /// group with their descriptors and the superblock, and a sixteenth for inodes and the image's own
 /// blocks that are overwritten in place.
-fn spare(measures: &Measures, capacity: u64) -> u64 {
-    let groups = measures.disk_blocks.max(measures.blocks).div_ceil(measures.blocks_per_group);
-    measures.journal_blocks + 2 * groups + groups.div_ceil(64) + 1 + capacity / 16
+fn spare(superblock: &Superblock, capacity: u64) -> u64 {
+    let groups =
+        superblock.disk_blocks.max(superblock.blocks).div_ceil(superblock.blocks_per_group);
+    superblock.journal_blocks + 2 * groups + groups.div_ceil(64) + 1 + capacity / 16
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::ext4::tests::parsed;
     use super::*;
-
-    fn superblock() -> Vec<u8> {
-        let mut bytes = vec![0; SUPERBLOCK.1];
-        let mut put =
-            |at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        put(0x4, 65_536);
-        put(0x18, 2);
-        put(0x20, 32_768);
-        put(0x38, 0xEF53);
-        put(0x14c, 4 << 20);
-        bytes
-    }
-
-    #[test]
-    fn measures_are_those_of_the_superblock() {
-        let expected = Measures {
-            blocks: 65_536,
-            disk_blocks: 100_000,
-            blocks_per_group: 32_768,
-            journal_blocks: 1024,
-        };
-        assert_eq!(Measures::parse(&superblock(), 100_000), Some(expected));
-    }
-
-    #[test]
-    fn what_is_no_ext4_of_ours_has_no_measures() {
-        for at in [0x18, 0x20, 0x38] {
-            let mut bytes = superblock();
-            bytes[at..at + 4].fill(0);
-            assert_eq!(Measures::parse(&bytes, 1), None, "{at:#x}");
-        }
-        assert_eq!(Measures::parse(&[0; 16], 1), None);
-    }
 
     #[test]
     fn journal_bitmaps_and_a_sixteenth_are_spared() {
-        let measures = Measures::parse(&superblock(), 65_536).unwrap();
-        assert_eq!(spare(&measures, 16_000), 1024 + 4 + 1 + 1 + 1000);
+        assert_eq!(spare(&parsed(), 16_000), 1024 + 4 + 1 + 1 + 1000);
+    }
+
+    #[test]
+    fn a_filesystem_that_is_larger_than_its_disk_is_told_its_size() {
+        let large = Superblock { blocks: 100_000, ..parsed() };
+        let failure = fits("/dev/vda", &large).unwrap_err().to_string();
+        assert!(failure.contains("391 MiB") && failure.contains("256 MiB"), "{failure}");
+        assert!(fits("/dev/vda", &parsed()).is_ok());
     }
 }

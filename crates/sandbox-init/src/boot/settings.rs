@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use protocol::guest::v1::{ConfigureRequest, Mount, RootFilesystem};
 
+use super::network::Network;
 use crate::error::Error;
 use crate::machine::Environment;
 use crate::process::request::{directory, variable};
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) env: Environment,
     /// Filesystems of the host, parents first.
     pub(crate) served: Vec<Served>,
+    /// The network; without it there is only the loopback.
+    pub(crate) network: Option<Network>,
 }
 
 /// A filesystem that the host serves.
@@ -70,7 +73,8 @@ impl Settings {
         }
         let time = timespec(request.time_unix_nanos)?;
         let served = request.mounts.into_iter().map(served).collect::<Result<_, _>>()?;
-        Ok(Self { root, hostname: request.hostname, time, cwd, env, served })
+        let network = request.network.map(Network::new).transpose()?;
+        Ok(Self { root, hostname: request.hostname, time, cwd, env, served, network })
     }
 }
 

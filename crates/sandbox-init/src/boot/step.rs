@@ -11,7 +11,9 @@ use crate::error::Error;
 pub(crate) enum Step {
     /// Sets the clock.
     Clock,
-    /// Waits for the root disk and mounts it.
+    /// Waits for the root disk, and checks it when it was not shut down cleanly.
+    CheckRoot,
+    /// Mounts the root disk.
     MountRoot,
     /// Makes the mounted root "/", with /dev, /proc and /sys moved into it; the initramfs is gone.
     EnterRoot,
@@ -27,6 +29,12 @@ pub(crate) enum Step {
     Hosts,
     /// Brings the loopback interface up.
     Loopback,
+    /// The network interface, with its addresses and routes.
+    Network,
+    /// /etc/resolv.conf.
+    Resolver,
+    /// Whom programs believe.
+    CertificateAuthority,
     /// Kernel settings and resource limits.
     Limits,
     /// Filesystems of the host.
@@ -40,6 +48,7 @@ impl Step {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Clock => "clock",
+            Self::CheckRoot => "check-root",
             Self::MountRoot => "mount-root",
             Self::EnterRoot => "enter-root",
             Self::MountDevices => "mount-devices",
@@ -48,6 +57,9 @@ impl Step {
             Self::Hostname => "hostname",
             Self::Hosts => "hosts",
             Self::Loopback => "loopback",
+            Self::Network => "network",
+            Self::Resolver => "resolver",
+            Self::CertificateAuthority => "certificate-authority",
             Self::Limits => "limits",
             Self::Mounts => "mounts",
             Self::WorkingDirectory => "working-directory",

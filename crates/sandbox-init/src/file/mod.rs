@@ -10,7 +10,7 @@
 //! is dropped. It lives in the workload's cgroup, so what it makes the kernel keep is accounted there.
 
 mod content;
-mod frame;
+pub(crate) mod frame;
 mod operations;
 mod service;
 mod tree;

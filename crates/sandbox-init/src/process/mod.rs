@@ -20,7 +20,7 @@ pub(crate) mod request;
 mod resources;
 pub(crate) mod runs;
 pub(crate) mod service;
-mod signals;
+pub(crate) mod signals;
 mod start;
 mod supervise;
 pub(crate) mod terminal;

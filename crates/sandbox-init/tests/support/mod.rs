@@ -81,6 +81,13 @@ impl Vm {
             .arg("-drive")
             .arg(format!("if=none,id=root,format=qcow2,{access},file={}", disk.display()))
             .args(["-device", "virtio-blk-device,drive=root"])
+            // A link with nobody at its other end.
+            .args([
+                "-netdev",
+                "hubport,id=link,hubid=0",
+                "-device",
+                "virtio-net-device,netdev=link",
+            ])
             .stdin(Stdio::null())
             .stdout(console.try_clone().unwrap())
             .stderr(console)

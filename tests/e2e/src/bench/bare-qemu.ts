@@ -65,3 +65,66 @@ export async function bootBare(machine: BareMachine): Promise<number> {
     await exited;
   }
 }
+
+/** A shell that is the init of a bare machine, spoken to over its serial port. */
+export class BareShell {
+  readonly #child: ReturnType<typeof spawnPiped>;
+  readonly #exited: Promise<void>;
+  #output = "";
+  #wake: () => void = () => {};
+  #ended = false;
+  #asked = 0;
+
+  private constructor({ program, args }: BareMachine) {
+    this.#child = spawnPiped(program, args);
+    this.#exited = new Promise((resolve) => this.#child.on("close", () => resolve()));
+    this.#child.stdout.on("data", (chunk: Buffer) => {
+      this.#output += chunk.toString("latin1");
+      this.#wake();
+    });
+    this.#child.on("close", () => {
+      this.#ended = true;
+      this.#wake();
+    });
+  }
+
+  /** Starts the machine; resolves when the shell is there. */
+  static async start(machine: BareMachine): Promise<BareShell> {
+    const shell = new BareShell(machine);
+    await shell.#heard(/ \/ # |^\/ # /m);
+    return shell;
+  }
+
+  /** Runs a line, and resolves with what it printed when it is done. */
+  async ask(line: string): Promise<string> {
+    const mark = ++this.#asked;
+    this.#output = "";
+    this.#child.stdin.write(`${line}; echo done-$((${mark}*1000+7))-\n`);
+    return await this.#heard(new RegExp(`done-${mark * 1000 + 7}-`));
+  }
+
+  /** Ends the machine. */
+  async stop(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  async #heard(pattern: RegExp): Promise<string> {
+    const deadline = setTimeout(() => this.#child.kill("SIGKILL"), 4 * DEADLINE_MS);
+    try {
+      for (;;) {
+        if (pattern.test(this.#output)) return this.#output;
+        if (this.#ended) throw new Error(`bare QEMU ended without an answer:\n${this.#output}`);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+}
+
+function spawnPiped(program: string, args: string[]) {
+  return spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+}

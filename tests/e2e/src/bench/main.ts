@@ -7,7 +7,9 @@ import { BUSYBOX, sandbox } from "../support/lane.js";
 import { engines, helpers, memoryKiB } from "../support/processes.js";
 import { bareMachineLike, bootBare } from "./bare-qemu.js";
 import { benchCallbacks } from "./callbacks.js";
+import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
+import { benchProcesses } from "./processes.js";
 import { median, percentile, report } from "./statistics.js";
 
 const BOOTS = 15;
@@ -75,17 +77,19 @@ function benchSizes(): void {
   }
 }
 
-/** Programs that scripts/bench has built for the benchmark of filesystems. */
-const [fileServer, fileWork, only] = process.argv.slice(2);
+/** The folders of programs that scripts/bench has built, and the one benchmark that is asked for. */
+const [examples = "", programs = "", only = "all"] = process.argv.slice(2);
 
-if (only === "callbacks") {
-  await benchCallbacks();
-} else if (only !== "files") {
+if (only === "all") {
   await benchBoot();
   await benchExec();
   benchSizes();
-  await benchCallbacks();
 }
-if (only !== "callbacks" && fileServer !== undefined && fileWork !== undefined) {
-  await benchFilesystems(fileServer, fileWork);
+if (only === "all" || only === "processes") await benchProcesses();
+if (only === "all" || only === "callbacks") await benchCallbacks();
+if (only === "all" || only === "files") {
+  await benchFilesystems(join(examples, "serve_fs"), join(programs, "file-work"));
+}
+if (only === "all" || only === "disk") {
+  await benchDisks(join(examples, "serve_block"), join(programs, "block-work"));
 }

@@ -49,3 +49,12 @@ export async function shell(vm: Vm, line: string): Promise<string> {
   }
   return result.stdout.replace(/\n$/, "");
 }
+
+/** A boot option that keeps what the console says. */
+export function heard(): BootOptions & { readonly text: () => string } {
+  const pieces: string[] = [];
+  return Object.defineProperty({ console: (text: string) => void pieces.push(text) }, "text", {
+    value: () => pieces.join(""),
+    enumerable: false,
+  }) as BootOptions & { readonly text: () => string };
+}

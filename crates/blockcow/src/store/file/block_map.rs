@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::journal::Change;
+use crate::limits::MAX_STORE_MAP_BYTES;
+
 const ENTRIES: usize = 512;
-const PIECE: u64 = ENTRIES as u64;
+/// Blocks of a piece.
+pub(super) const PIECE: u64 = ENTRIES as u64;
+
+/// Most pieces of a map.
+pub(super) const MAX_PIECES: u64 = MAX_STORE_MAP_BYTES / (PIECE * size_of::<Entry>() as u64);
 
 /// Where a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,22 @@ pub(super) const ZEROS: u32 = u32::MAX;
 struct Entry {
     slot: u32,
     checksum: u32,
+}
+
+impl Entry {
+    fn has_data(self) -> bool {
+        self.slot != 0 && self.slot != ZEROS
+    }
+}
+
+impl From<Place> for Entry {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Absent => Self::default(),
+            Place::Zeros => Self { slot: ZEROS, checksum: 0 },
+            Place::Slot { slot, checksum } => Self { slot, checksum },
+        }
+    }
 }
 
 impl From<Entry> for Place {
@@ -49,25 +72,48 @@ impl BlockMap {
         piece.map_or(Place::Absent, |piece| piece[index(block)].into())
     }
 
-    /// What was there before.
-    pub(super) fn set(&mut self, block: u64, place: Place) -> Place {
-        let entry = match place {
-            Place::Absent => Entry::default(),
-            Place::Zeros => Entry { slot: ZEROS, checksum: 0 },
-            Place::Slot { slot, checksum } => Entry { slot, checksum },
+    /// Whether a run of blocks with this place fits beside what there is, within the limit of memory.
+    pub(super) fn has_room(&self, changes: &[Change]) -> bool {
+        let new = |change: &Change| match change.place {
+            Place::Absent => 0,
+            _ if change.count == 0 => 0,
+            Place::Zeros | Place::Slot { .. } => {
+                let (first, last) = pieces(&change.blocks());
+                last - first + 1 - self.pieces.range(first..=last).count() as u64
+            }
         };
-        if place == Place::Absent && !self.pieces.contains_key(&(block / PIECE)) {
-            return Place::Absent;
+        self.pieces.len() as u64 + changes.iter().map(new).sum::<u64>() <= MAX_PIECES
+    }
+
+    /// Does what a change says; `freed` is told of the slots that are not referred to any more.
+    pub(super) fn apply(&mut self, change: &Change, mut freed: impl FnMut(u32)) {
+        if change.count == 0 {
+            return;
         }
-        let empty = || vec![Entry::default(); ENTRIES].into_boxed_slice();
-        let piece = self.pieces.entry(block / PIECE).or_insert_with(empty);
-        let before = Place::from(std::mem::replace(&mut piece[index(block)], entry));
-        if place == Place::Absent && piece.iter().all(|entry| entry.slot == 0) {
-            self.pieces.remove(&(block / PIECE));
+        let (entry, blocks) = (Entry::from(change.place), change.blocks());
+        let (first, last) = pieces(&blocks);
+        let numbers: Vec<u64> = match change.place {
+            // However long the run, only what is there is looked at.
+            Place::Absent => self.pieces.range(first..=last).map(|(number, _)| *number).collect(),
+            Place::Zeros | Place::Slot { .. } => (first..=last).collect(),
+        };
+        for number in numbers {
+            let empty = || vec![Entry::default(); ENTRIES].into_boxed_slice();
+            let piece = self.pieces.entry(number).or_insert_with(empty);
+            let start = blocks.start.max(number * PIECE);
+            let end = blocks.end.min((number + 1) * PIECE);
+            for before in &mut piece[index(start)..=index(end - 1)] {
+                let before = std::mem::replace(before, entry);
+                self.data += u64::from(entry.has_data());
+                self.data -= u64::from(before.has_data());
+                if before.has_data() {
+                    freed(before.slot);
+                }
+            }
+            if change.place == Place::Absent && piece.iter().all(|entry| entry.slot == 0) {
+                self.pieces.remove(&number);
+            }
         }
-        self.data += u64::from(matches!(place, Place::Slot { .. }));
-        self.data -= u64::from(matches!(before, Place::Slot { .. }));
-        before
     }
 
     /// Blocks that lie in slots.
@@ -100,6 +146,11 @@ impl BlockMap {
         let next = runs.last()?.end;
         Some((runs, next))
     }
+}
+
+/// The first and the last piece of a run that is not empty.
+fn pieces(blocks: &Range<u64>) -> (u64, u64) {
+    (blocks.start / PIECE, (blocks.end - 1) / PIECE)
 }
 
 fn index(block: u64) -> usize {

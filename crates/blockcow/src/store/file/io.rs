@@ -1,16 +1,18 @@
 //! What the store asks of the file system, so that tests can record it, cut it and refuse it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// A file, locked for this process.
 pub(super) trait StoreFile: Send + Sync {
     /// Fills the buffer; what lies beyond the end of the file is left as it is.
     fn read_at_most(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills the buffer, if that takes no waiting; if not, what is in it means nothing.
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> bool;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Returns when everything written before is durable, the length included.
     fn sync(&self) -> io::Result<()>;
@@ -37,6 +39,12 @@ impl StoreFile for File {
             }
         }
         Ok(())
+    }
+
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let length = buffer.len();
+        let part = &mut [IoSliceMut::new(buffer)];
+        matches!(preadv2(self, part, offset, ReadWriteFlags::NOWAIT), Ok(count) if count == length)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

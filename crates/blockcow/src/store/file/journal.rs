@@ -8,6 +8,8 @@
 //! ```
 //! All numbers are little-endian.
 
+use std::ops::Range;
+
 use super::block_map::{Place, ZEROS};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"LBJ1");
@@ -26,6 +28,11 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// The blocks that it changes.
+    pub(super) fn blocks(&self) -> Range<u64> {
+        self.block..self.block + u64::from(self.count)
+    }
+
     pub(super) fn encode(&self) -> [u8; ENTRY_BYTES] {
         let (slot, value) = match self.place {
             Place::Absent => (0, self.count),

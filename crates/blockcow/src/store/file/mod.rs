@@ -22,7 +22,8 @@
 //! superblock says, or whose tables have changed, is refused when it is opened.
 //!
 //! In memory a block takes 8 bytes in the map: 2 MiB for each dirty GiB (at worst, with blocks far
-//! from each other, 4 KiB for a block); and one bit for each slot of the file.
+//! from each other, 4 KiB for a block; see [`crate::limits::MAX_STORE_MAP_BYTES`]); and one bit for
+//! each slot of the file: 32 KiB for each GiB.
 //!
 //! After a sync that failed nobody knows what is durable, because Linux may have dropped what it
 //! could not write: from then on every change and every flush fails
@@ -46,11 +47,12 @@ mod writer;
 mod tests;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, ready};
 use futures::stream::{self, StreamExt};
 
 use super::{BlockChunk, BlockStore, Listing, StoreContext, StoreError};
@@ -97,6 +99,11 @@ pub struct FileStoreSize {
 }
 
 impl FileStore {
+    /// The name that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
     /// How large it is. Blocks the thread.
     pub fn size(&self) -> Result<FileStoreSize, StoreError> {
         let (file_bytes, allocated_bytes) = self.shared.file.size()?;
@@ -104,11 +111,45 @@ impl FileStore {
         Ok(FileStoreSize { blocks, file_bytes, allocated_bytes })
     }
 
+    /// Size that the disk was given beyond its base's, if it was; a multiple of 1 MiB.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        match self.shared.writer().superblock.disk_mib {
+            0 => None,
+            mib => Some(u64::from(mib) << 20),
+        }
+    }
+
+    /// Keeps the size of the disk, so that a later opener knows it. It is durable afterwards. Whole
+    /// MiB; less is cut off. Blocks the thread.
+    pub fn set_disk_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        let mib = u32::try_from(bytes >> 20).map_err(std::io::Error::other)?;
+        self.shared.writer().set_disk_mib(mib)
+    }
+
     /// Moves blocks to the front of the file and cuts it, so that it takes little more than its
     /// blocks do. Crash-safe; writes wait meanwhile, reads do not. Blocks the thread.
     pub fn compact(&self) -> Result<FileStoreSize, StoreError> {
         self.shared.writer().compact()?;
         self.size()
+    }
+
+    /// Changes the file on a thread that may wait. A call that is dropped before its turn changes
+    /// nothing any more: by then a later one may have changed the same blocks.
+    fn changing(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<(), StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let given_up = GivenUp::default();
+        let flag = given_up.0.clone();
+        let done = self.blocking(move |shared| {
+            let mut writer = shared.writer();
+            if flag.load(Ordering::Acquire) { Err(StoreError::TimedOut) } else { work(&mut writer) }
+        });
+        async move {
+            let _given_up = given_up;
+            done.await
+        }
+        .boxed()
     }
 
     /// Runs work on a thread that may wait.
@@ -122,6 +163,16 @@ impl FileStore {
             done.unwrap_or(Err(StoreError::Broken))
         }
         .boxed()
+    }
+}
+
+/// Set when it is dropped.
+#[derive(Default)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -155,7 +206,8 @@ impl Shared {
         let mut left = self.places(range.clone());
         let mut present = Vec::new();
         for _ in 0..TRIES {
-            let found = self.read_places(&left, range.start, &mut data)?;
+            let read = |part: &mut [u8], at| self.file.read_at_most(part, at);
+            let found = read_places(&left, range.start, &mut data, read)?;
             present.extend(found.present);
             if found.wrong.is_empty() {
                 present.sort_unstable();
@@ -173,49 +225,64 @@ impl Shared {
         Err(StoreError::Damaged { block: left.first().map_or(range.start, |(block, _)| *block) })
     }
 
-    fn read_places(
-        &self,
-        places: &[(u64, Place)],
-        first: u64,
-        data: &mut [u8],
-    ) -> Result<Found, StoreError> {
-        let mut found = Found::default();
-        let mut rest = places;
-        while let Some(((block, place), _)) = rest.split_first() {
-            let at = usize::try_from(block - first).unwrap_or(0) * BLOCK;
-            let count = match place {
-                Place::Absent => 1,
-                Place::Zeros => {
-                    data[at..at + BLOCK].fill(0);
-                    found.present.push(*block);
-                    1
-                }
-                Place::Slot { slot, .. } => {
-                    // As many as lie side by side.
-                    let next = |(index, place): &(usize, &(u64, Place))| {
-                        let index = *index as u64;
-                        let beside = |other: u32| u64::from(other) == u64::from(*slot) + index;
-                        place.0 == block + index
-                            && matches!(place.1, Place::Slot { slot, .. } if beside(slot))
-                    };
-                    let count = rest.iter().enumerate().take_while(next).count();
-                    let part = &mut data[at..at + count * BLOCK];
-                    self.file.read_at_most(part, u64::from(*slot) * SLOT)?;
-                    for ((block, place), bytes) in rest.iter().zip(part.chunks(BLOCK)) {
-                        match place {
-                            Place::Slot { checksum, .. } if *checksum == crc32fast::hash(bytes) => {
-                                found.present.push(*block);
-                            }
-                            _ => found.wrong.push((*block, *place)),
-                        }
-                    }
-                    count
-                }
-            };
-            rest = &rest[count..];
-        }
-        Ok(found)
+    /// What [`Shared::read`] gives, if all of it is in memory and as it was written.
+    fn read_at_once(&self, range: Range<u64>) -> Option<Vec<BlockChunk>> {
+        let length = usize::try_from(range.end - range.start).ok()?.checked_mul(BLOCK)?;
+        let mut data = BytesMut::zeroed(length);
+        let places = self.places(range.clone());
+        let read = |part: &mut [u8], at| {
+            let done = self.file.read_at_once(part, at);
+            done.then_some(()).ok_or_else(|| std::io::ErrorKind::WouldBlock.into())
+        };
+        let mut found = read_places(&places, range.start, &mut data, read).ok()?;
+        found.present.sort_unstable();
+        let whole = found.wrong.is_empty();
+        whole.then(|| chunks(&found.present, range.start, &data.freeze()))
     }
+}
+
+fn read_places(
+    places: &[(u64, Place)],
+    first: u64,
+    data: &mut [u8],
+    read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+) -> Result<Found, StoreError> {
+    let mut found = Found::default();
+    let mut rest = places;
+    while let Some(((block, place), _)) = rest.split_first() {
+        let at = usize::try_from(block - first).unwrap_or(0) * BLOCK;
+        let count = match place {
+            Place::Absent => 1,
+            Place::Zeros => {
+                data[at..at + BLOCK].fill(0);
+                found.present.push(*block);
+                1
+            }
+            Place::Slot { slot, .. } => {
+                // As many as lie side by side.
+                let next = |(index, place): &(usize, &(u64, Place))| {
+                    let index = *index as u64;
+                    let beside = |other: u32| u64::from(other) == u64::from(*slot) + index;
+                    place.0 == block + index
+                        && matches!(place.1, Place::Slot { slot, .. } if beside(slot))
+                };
+                let count = rest.iter().enumerate().take_while(next).count();
+                let part = &mut data[at..at + count * BLOCK];
+                read(part, u64::from(*slot) * SLOT)?;
+                for ((block, place), bytes) in rest.iter().zip(part.chunks(BLOCK)) {
+                    match place {
+                        Place::Slot { checksum, .. } if *checksum == crc32fast::hash(bytes) => {
+                            found.present.push(*block);
+                        }
+                        _ => found.wrong.push((*block, *place)),
+                    }
+                }
+                count
+            }
+        };
+        rest = &rest[count..];
+    }
+    Ok(found)
 }
 
 #[derive(Default)]
@@ -247,6 +314,10 @@ impl BlockStore for FileStore {
         true
     }
 
+    fn forgets_dropped(&self) -> bool {
+        true
+    }
+
     fn list<'a>(&'a self, _: &'a StoreContext) -> Listing<'a> {
         stream::unfold(0, move |next| async move {
             let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
@@ -261,7 +332,11 @@ impl BlockStore for FileStore {
         range: Range<u64>,
         _: &'a StoreContext,
     ) -> BoxFuture<'a, Result<Vec<BlockChunk>, StoreError>> {
-        self.blocking(move |shared| shared.read(range))
+        // Two changes of thread take longer than reading what is in memory.
+        match self.shared.read_at_once(range.clone()) {
+            Some(chunks) => ready(Ok(chunks)).boxed(),
+            None => self.blocking(move |shared| shared.read(range)),
+        }
     }
 
     fn write<'a>(
@@ -269,7 +344,7 @@ impl BlockStore for FileStore {
         chunks: Vec<BlockChunk>,
         _: &'a StoreContext,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.blocking(move |shared| shared.writer().write(&chunks))
+        self.changing(move |writer| writer.write(&chunks))
     }
 
     fn write_zeroes<'a>(
@@ -277,7 +352,7 @@ impl BlockStore for FileStore {
         ranges: Vec<Range<u64>>,
         _: &'a StoreContext,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.blocking(move |shared| shared.writer().mark(&ranges, Place::Zeros))
+        self.changing(move |writer| writer.mark(&ranges, Place::Zeros))
     }
 
     fn discard<'a>(
@@ -285,10 +360,10 @@ impl BlockStore for FileStore {
         ranges: Vec<Range<u64>>,
         _: &'a StoreContext,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.blocking(move |shared| shared.writer().mark(&ranges, Place::Absent))
+        self.changing(move |writer| writer.mark(&ranges, Place::Absent))
     }
 
     fn flush<'a>(&'a self, _: &'a StoreContext) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.blocking(|shared| shared.writer().flush())
+        self.changing(Writer::flush)
     }
 }

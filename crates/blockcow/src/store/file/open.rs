@@ -50,6 +50,9 @@ pub enum FileStoreError {
     /// Its tables have changed.
     #[error("The store is damaged: {0}")]
     Damaged(&'static str),
+    /// More memory than [`crate::limits::MAX_STORE_MAP_BYTES`] would be needed.
+    #[error("The store's map is larger than what is supported")]
+    MapTooLarge,
     /// What makes it usable could not be written, for want of room.
     #[error("There is no room for the store")]
     NoSpace,

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::block_map::{BlockMap, Place};
+use super::block_map::{BlockMap, MAX_PIECES, PIECE, Place};
 use super::io::StoreFile;
 use super::journal::{self, Change, ENTRY_BYTES, Record};
 use super::open::FileStoreError;
 use super::superblock::Superblock;
-use super::writer::{Writer, journal_bytes, seed};
+use super::writer::{JOURNAL_BYTES, Writer, journal_bytes, seed};
 use super::{BLOCK, FileStore, SLOT, Shared};
+use crate::limits::MAX_DISK_BYTES;
+
+/// Most entries of a snapshot: one for each place in the largest map.
+const MAX_ENTRIES: u64 = MAX_PIECES * PIECE;
 
 const SNAPSHOT: FileStoreError = FileStoreError::Damaged("the snapshot");
 
@@ -25,6 +29,7 @@ impl FileStore {
             seed: seed(),
             first: 1,
             durable: 0,
+            disk_mib: 0,
             base: base.to_owned(),
         };
         let mut writer = Writer::new(Arc::clone(file), Arc::default(), superblock);
@@ -57,6 +62,8 @@ impl FileStore {
         let own = Change { block: u64::from(seed()) << 31, count: 0, place: Place::Absent };
         writer.append(&[own])?;
         writer.flush()?;
+        // What earlier records have freed is free from here on: nothing may need them any more.
+        writer.sync()?;
         Ok(Self { shared: Arc::new(Shared { file, path, map, writer: Mutex::new(writer) }) })
     }
 }
@@ -82,6 +89,9 @@ fn read_snapshot(
     if bytes > superblock.snapshot.len() as u64 * SLOT {
         return Err(SNAPSHOT);
     }
+    if superblock.snapshot_entries > MAX_ENTRIES {
+        return Err(FileStoreError::MapTooLarge);
+    }
     // The checksum first: a damaged run could be of any length.
     let mut hasher = crc32fast::Hasher::new();
     read_parts(file, superblock, bytes, |part| {
@@ -94,7 +104,7 @@ fn read_snapshot(
     read_parts(file, superblock, bytes, |part| {
         let (entries, _) = part.as_chunks();
         for entry in entries {
-            apply(map, &Change::decode(entry).ok_or(SNAPSHOT)?);
+            apply(map, &Change::decode(entry).ok_or(SNAPSHOT)?)?;
         }
         Ok(())
     })
@@ -120,18 +130,23 @@ fn read_parts(
     Ok(())
 }
 
-fn apply(map: &mut BlockMap, change: &Change) {
-    for block in change.block..change.block + u64::from(change.count) {
-        map.set(block, change.place);
+fn apply(map: &mut BlockMap, change: &Change) -> Result<(), FileStoreError> {
+    if change.count > 0 && change.blocks().end > MAX_DISK_BYTES / SLOT {
+        return Err(FileStoreError::Damaged("the map: a block is beyond all disks"));
     }
+    if !map.has_room(std::slice::from_ref(change)) {
+        return Err(FileStoreError::MapTooLarge);
+    }
+    map.apply(change, |_| ());
+    Ok(())
 }
 
 /// Does what the journal says, as far as it is whole.
 fn replay(writer: &mut Writer, length: u64, map: &mut BlockMap) -> Result<(), FileStoreError> {
     let superblock = &writer.superblock;
-    let journal = usize::try_from(journal_bytes(superblock))
-        .map_err(|_| FileStoreError::Damaged("the superblock"))?;
-    let mut bytes = vec![0; journal];
+    let journal = Some(journal_bytes(superblock)).filter(|bytes| *bytes <= JOURNAL_BYTES.1);
+    let journal = journal.and_then(|bytes| usize::try_from(bytes).ok());
+    let mut bytes = vec![0; journal.ok_or(FileStoreError::Damaged("the superblock"))?];
     writer.file.read_at_most(&mut bytes, u64::from(superblock.journal.start) * SLOT)?;
     let durable = superblock.durable;
     let mut at = 0;
@@ -140,7 +155,7 @@ fn replay(writer: &mut Writer, length: u64, map: &mut BlockMap) -> Result<(), Fi
         if writer.record >= durable && !is_whole(&*writer.file, &record, length)? {
             break;
         }
-        record.changes.iter().for_each(|change| apply(map, change));
+        record.changes.iter().try_for_each(|change| apply(map, change))?;
         writer.record += 1;
         writer.chain = record.checksum;
         at += record.length;

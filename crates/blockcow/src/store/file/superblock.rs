@@ -3,7 +3,7 @@
 //! ```text
 //!  magic 8 | version 4 | checksum 4 | number 8 | snapshot: slot 4, slots 4, entries 8, checksum 4
 //!  | journal: slot 4, slots 4, seed 4, first record 8 | durable record 8 | length of the base 4
-//!  | base | zeros up to 4096
+//!  | size of the disk in MiB 4 | base | zeros up to 4096
 //! ```
 
 use std::ops::Range;
@@ -32,6 +32,8 @@ pub(super) struct Superblock {
     pub(super) first: u64,
     /// Records up to this number are whole, with their data.
     pub(super) durable: u64,
+    /// What the disk was grown to, in MiB; 0 for the size of its base.
+    pub(super) disk_mib: u32,
     pub(super) base: String,
 }
 
@@ -64,7 +66,8 @@ impl Superblock {
         bytes.extend(self.durable.to_le_bytes());
         let base = u32::try_from(self.base.len()).expect("at most MAX_BASE_BYTES");
         bytes.extend(base.to_le_bytes());
-        bytes.resize(FIXED, 0);
+        bytes.extend(self.disk_mib.to_le_bytes());
+        debug_assert_eq!(bytes.len(), FIXED);
         bytes.extend(self.base.as_bytes());
         bytes.resize(4096, 0);
         let checksum = checksum(&bytes);
@@ -96,6 +99,7 @@ impl Superblock {
             seed: word(52),
             first: long(56),
             durable: long(64),
+            disk_mib: word(76),
             base: String::from_utf8(base.to_vec()).map_err(|_| Invalid::Damaged)?,
         })
     }

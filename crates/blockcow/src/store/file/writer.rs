@@ -12,7 +12,7 @@ use super::{BLOCK, SLOT};
 use crate::store::{BlockChunk, StoreError};
 
 /// Smallest and largest journal.
-const JOURNAL_BYTES: (u64, u64) = (1 << 20, 16 << 20);
+pub(super) const JOURNAL_BYTES: (u64, u64) = (1 << 20, 16 << 20);
 
 /// Free slots that may go on taking room, beside half as many as there are blocks: 16 MiB.
 const SLACK: u64 = 4096;
@@ -135,6 +135,9 @@ impl Writer {
 
     /// Writes a record, and then does what it says to the map.
     pub(super) fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if !self.map.read().unwrap_or_else(PoisonError::into_inner).has_room(changes) {
+            return Err(StoreError::NoSpace);
+        }
         let length = (HEADER_BYTES + changes.len() * ENTRY_BYTES) as u64;
         if self.position + length > journal_bytes(&self.superblock) {
             self.checkpoint()?;
@@ -150,11 +153,7 @@ impl Writer {
         self.chain = checksum;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
-            for block in change.block..change.block + u64::from(change.count) {
-                if let Place::Slot { slot, .. } = map.set(block, change.place) {
-                    self.freed.push(slot);
-                }
-            }
+            map.apply(change, |slot| self.freed.push(slot));
         }
         Ok(())
     }
@@ -178,7 +177,16 @@ impl Writer {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
+    /// Keeps the disk's size, durably.
+    pub(super) fn set_disk_mib(&mut self, disk_mib: u32) -> Result<(), StoreError> {
+        self.flush()?;
+        // The superblock before must be durable: the next one takes the place of the one before it.
+        self.sync()?;
+        self.write_superblock(Superblock { disk_mib, ..self.superblock.clone() })?;
+        self.sync()
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let synced = self.file.sync();
         self.broken |= synced.is_err();
         Ok(synced?)

@@ -71,7 +71,7 @@ fn verdict(rule: Rule, transport: Transport, destination: &str) -> String {
         None => "none".to_owned(),
         Some(Decision::Accept(Grants { link_local: true })) => "accept with grant".to_owned(),
         Some(Decision::Accept(_)) => "accept".to_owned(),
-        Some(Decision::Deny { .. }) => "deny".to_owned(),
+        Some(Decision::Deny { .. } | Decision::Fail { .. }) => "deny".to_owned(),
         Some(Decision::Intercept(..)) => "intercept".to_owned(),
         Some(Decision::Resolve(_)) => "resolve".to_owned(),
     }
@@ -127,6 +127,16 @@ fn the_hosts_own_name_leads_to_the_host_and_nowhere_else() {
         let rule = host(Allow::Tcp, "host.lanebox.internal");
         assert_eq!(verdict(rule, Tcp, destination), expected);
         assert_eq!(verdict(host(Allow::Tcp, "api.example.com"), Tcp, destination), "none");
+    }
+}
+
+#[test]
+fn quic_to_a_host_that_is_allowed_as_http_is_refused_whatever_comes_before() {
+    let rules = rules(vec![Rule::new(Allow::Udp), host(Allow::Http, "api.example.com")]);
+    let verdict = |destination: &str| rules.settle(&flow(Udp, destination));
+    assert!(matches!(verdict("1.2.3.4:443"), Some(Decision::Deny { reason }) if reason == QUIC));
+    for other in ["1.2.3.4:444", "1.2.3.5:443"] {
+        assert!(matches!(verdict(other), Some(Decision::Accept(_))), "{other}");
     }
 }
 

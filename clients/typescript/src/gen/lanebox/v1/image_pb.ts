@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lanebox/v1/image.proto.
  */
 export const file_lanebox_v1_image: GenFile = /*@__PURE__*/
-  fileDesc("ChZsYW5lYm94L3YxL2ltYWdlLnByb3RvEgpsYW5lYm94LnYxInQKDkZsYXR0ZW5SZXF1ZXN0EiQKBnNvdXJjZRgBIAEoCzIULmxhbmVib3gudjEuUm9vdERpc2sSEwoLZGVzdGluYXRpb24YAiABKAkSFQoNY2x1c3Rlcl9ieXRlcxgDIAEoDRIQCghjb21wcmVzcxgEIAEoCCI9Cg9GbGF0dGVuUmVzcG9uc2USFgoOcG9zaXRpb25fYnl0ZXMYASABKAQSEgoKc2l6ZV9ieXRlcxgCIAEoBDJUCgxJbWFnZVNlcnZpY2USRAoHRmxhdHRlbhIaLmxhbmVib3gudjEuRmxhdHRlblJlcXVlc3QaGy5sYW5lYm94LnYxLkZsYXR0ZW5SZXNwb25zZTABYgZwcm90bzM", [file_lanebox_v1_sandbox]);
+  fileDesc("ChZsYW5lYm94L3YxL2ltYWdlLnByb3RvEgpsYW5lYm94LnYxInQKDkZsYXR0ZW5SZXF1ZXN0EiQKBnNvdXJjZRgBIAEoCzIULmxhbmVib3gudjEuUm9vdERpc2sSEwoLZGVzdGluYXRpb24YAiABKAkSFQoNY2x1c3Rlcl9ieXRlcxgDIAEoDRIQCghjb21wcmVzcxgEIAEoCCI9Cg9GbGF0dGVuUmVzcG9uc2USFgoOcG9zaXRpb25fYnl0ZXMYASABKAQSEgoKc2l6ZV9ieXRlcxgCIAEoBCI3Cg9SZWFkRGlza1JlcXVlc3QSJAoGc291cmNlGAEgASgLMhQubGFuZWJveC52MS5Sb290RGlzayJBChBSZWFkRGlza1Jlc3BvbnNlEg4KBGRhdGEYASABKAxIABIUCgp6ZXJvX2J5dGVzGAIgASgESABCBwoFcGllY2UiOgoSSW5zcGVjdERpc2tSZXF1ZXN0EiQKBnNvdXJjZRgBIAEoCzIULmxhbmVib3gudjEuUm9vdERpc2siVAoTSW5zcGVjdERpc2tSZXNwb25zZRISCgpzaXplX2J5dGVzGAEgASgEEhIKCmRhdGFfYnl0ZXMYAiABKAQSFQoNb3ZlcmxheV9ieXRlcxgDIAEoBDLtAQoMSW1hZ2VTZXJ2aWNlEkQKB0ZsYXR0ZW4SGi5sYW5lYm94LnYxLkZsYXR0ZW5SZXF1ZXN0GhsubGFuZWJveC52MS5GbGF0dGVuUmVzcG9uc2UwARJHCghSZWFkRGlzaxIbLmxhbmVib3gudjEuUmVhZERpc2tSZXF1ZXN0GhwubGFuZWJveC52MS5SZWFkRGlza1Jlc3BvbnNlMAESTgoLSW5zcGVjdERpc2sSHi5sYW5lYm94LnYxLkluc3BlY3REaXNrUmVxdWVzdBofLmxhbmVib3gudjEuSW5zcGVjdERpc2tSZXNwb25zZWIGcHJvdG8z", [file_lanebox_v1_sandbox]);
 
 /**
  * FlattenRequest names the disk and the file.
@@ -85,6 +85,118 @@ export const FlattenResponseSchema: GenMessage<FlattenResponse> = /*@__PURE__*/
   messageDesc(file_lanebox_v1_image, 1);
 
 /**
+ * ReadDiskRequest names the disk.
+ *
+ * @generated from message lanebox.v1.ReadDiskRequest
+ */
+export type ReadDiskRequest = Message<"lanebox.v1.ReadDiskRequest"> & {
+  /**
+   * The disk; its overlay is not changed.
+   *
+   * @generated from field: lanebox.v1.RootDisk source = 1;
+   */
+  source?: RootDisk | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.ReadDiskRequest.
+ * Use `create(ReadDiskRequestSchema)` to create a new message.
+ */
+export const ReadDiskRequestSchema: GenMessage<ReadDiskRequest> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_image, 2);
+
+/**
+ * ReadDiskResponse is what comes next on the disk.
+ *
+ * @generated from message lanebox.v1.ReadDiskResponse
+ */
+export type ReadDiskResponse = Message<"lanebox.v1.ReadDiskResponse"> & {
+  /**
+   * @generated from oneof lanebox.v1.ReadDiskResponse.piece
+   */
+  piece: {
+    /**
+     * These bytes: 256 KiB at most.
+     *
+     * @generated from field: bytes data = 1;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | {
+    /**
+     * So many zeros.
+     *
+     * @generated from field: uint64 zero_bytes = 2;
+     */
+    value: bigint;
+    case: "zeroBytes";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message lanebox.v1.ReadDiskResponse.
+ * Use `create(ReadDiskResponseSchema)` to create a new message.
+ */
+export const ReadDiskResponseSchema: GenMessage<ReadDiskResponse> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_image, 3);
+
+/**
+ * InspectDiskRequest names the disk.
+ *
+ * @generated from message lanebox.v1.InspectDiskRequest
+ */
+export type InspectDiskRequest = Message<"lanebox.v1.InspectDiskRequest"> & {
+  /**
+   * The disk; its overlay is not changed.
+   *
+   * @generated from field: lanebox.v1.RootDisk source = 1;
+   */
+  source?: RootDisk | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.InspectDiskRequest.
+ * Use `create(InspectDiskRequestSchema)` to create a new message.
+ */
+export const InspectDiskRequestSchema: GenMessage<InspectDiskRequest> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_image, 4);
+
+/**
+ * InspectDiskResponse tells of the disk.
+ *
+ * @generated from message lanebox.v1.InspectDiskResponse
+ */
+export type InspectDiskResponse = Message<"lanebox.v1.InspectDiskResponse"> & {
+  /**
+   * Bytes of the disk.
+   *
+   * @generated from field: uint64 size_bytes = 1;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * Bytes of it that may hold anything but zeros.
+   *
+   * @generated from field: uint64 data_bytes = 2;
+   */
+  dataBytes: bigint;
+
+  /**
+   * Bytes of the blocks in its overlay; 0 without one.
+   *
+   * @generated from field: uint64 overlay_bytes = 3;
+   */
+  overlayBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.InspectDiskResponse.
+ * Use `create(InspectDiskResponseSchema)` to create a new message.
+ */
+export const InspectDiskResponseSchema: GenMessage<InspectDiskResponse> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_image, 5);
+
+/**
  * ImageService works on images without a VM. It is served on file descriptor 3 only.
  *
  * @generated from service lanebox.v1.ImageService
@@ -101,6 +213,27 @@ export const ImageService: GenService<{
     methodKind: "server_streaming";
     input: typeof FlattenRequestSchema;
     output: typeof FlattenResponseSchema;
+  },
+  /**
+   * ReadDisk gives all bytes of a disk, image and overlay, from the first to the last. Only what may
+   * hold anything is read, at the pace of the reader. A store of the caller's is attached before.
+   *
+   * @generated from rpc lanebox.v1.ImageService.ReadDisk
+   */
+  readDisk: {
+    methodKind: "server_streaming";
+    input: typeof ReadDiskRequestSchema;
+    output: typeof ReadDiskResponseSchema;
+  },
+  /**
+   * InspectDisk tells how large a disk is. A store of the caller's is attached before.
+   *
+   * @generated from rpc lanebox.v1.ImageService.InspectDisk
+   */
+  inspectDisk: {
+    methodKind: "unary";
+    input: typeof InspectDiskRequestSchema;
+    output: typeof InspectDiskResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_lanebox_v1_image, 0);

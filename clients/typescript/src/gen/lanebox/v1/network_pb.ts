@@ -542,7 +542,7 @@ export type Flow = Message<"lanebox.v1.Flow"> & {
   transport: Transport;
 
   /**
-   * The guest's end.
+   * The guest's end; of a connection to a published port, 10.0.2.2 or fd00::2.
    *
    * @generated from field: lanebox.v1.Endpoint source = 3;
    */

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file lanebox/v1/sandbox.proto.
  */
 export const file_lanebox_v1_sandbox: GenFile = /*@__PURE__*/
-  fileDesc("ChhsYW5lYm94L3YxL3NhbmRib3gucHJvdG8SCmxhbmVib3gudjEiDgoMUHJvYmVSZXF1ZXN0IlEKDVByb2JlUmVzcG9uc2USKgoHZW5naW5lcxgBIAMoCzIZLmxhbmVib3gudjEuRW5naW5lRmluZGluZxIUCgxob3N0X3ZlcnNpb24YAiABKAkirAEKDUVuZ2luZUZpbmRpbmcSJgoGZW5naW5lGAEgASgOMhYubGFuZWJveC52MS5FbmdpbmVLaW5kEiwKCWlzb2xhdGlvbhgCIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBIlCgRjb2RlGAMgASgOMhcubGFuZWJveC52MS5GaW5kaW5nQ29kZRIOCgZkZXRhaWwYBCABKAkSDgoGcmVtZWR5GAUgASgJItgDCgtCb290UmVxdWVzdBI0ChFtaW5pbXVtX2lzb2xhdGlvbhgBIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBImCgZlbmdpbmUYAiABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSDAoEY3B1cxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgNEiQKBmtlcm5lbBgFIAEoCzIULmxhbmVib3gudjEuQXJ0aWZhY3QSJwoJaW5pdHJhbWZzGAYgASgLMhQubGFuZWJveC52MS5BcnRpZmFjdBIiCgRyb290GAcgASgLMhQubGFuZWJveC52MS5Sb290RGlzaxIQCghob3N0bmFtZRgIIAEoCRILCgNjd2QYCSABKAkSLQoDZW52GAogAygLMiAubGFuZWJveC52MS5Cb290UmVxdWVzdC5FbnZFbnRyeRITCgtkZWFkbGluZV9tcxgLIAEoDRIhCgZtb3VudHMYDCADKAsyES5sYW5lYm94LnYxLk1vdW50EiQKB25ldHdvcmsYDSABKAsyEy5sYW5lYm94LnYxLk5ldHdvcmsaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIoCghBcnRpZmFjdBIMCgRwYXRoGAEgASgJEg4KBmRpZ2VzdBgCIAEoCSKKAQoIUm9vdERpc2sSDAoEcGF0aBgBIAEoCRImCgZmb3JtYXQYAiABKA4yFi5sYW5lYm94LnYxLkRpc2tGb3JtYXQSDgoGZGlnZXN0GAMgASgJEhIKCnNpemVfYnl0ZXMYBCABKAQSJAoHb3ZlcmxheRgFIAEoCzITLmxhbmVib3gudjEuT3ZlcmxheSKoAQoHT3ZlcmxheRIpCgZtZW1vcnkYASABKAsyFy5sYW5lYm94LnYxLk1lbW9yeVN0b3JlSAASJQoEZmlsZRgCIAEoCzIVLmxhbmVib3gudjEuRmlsZVN0b3JlSAASLgoJY2FsbGJhY2tzGAMgASgLMhkubGFuZWJveC52MS5DYWxsYmFja1N0b3JlSAASEgoKc2l6ZV9ieXRlcxgEIAEoBEIHCgVzdG9yZSIiCgtNZW1vcnlTdG9yZRITCgtxdW90YV9ieXRlcxgBIAEoBCIZCglGaWxlU3RvcmUSDAoEcGF0aBgBIAEoCSI0Cg1DYWxsYmFja1N0b3JlEgoKAmlkGAEgASgJEhcKD21heF9kaXJ0eV9ieXRlcxgCIAEoBCKMAQoMQm9vdFJlc3BvbnNlEiYKBmVuZ2luZRgBIAEoDjIWLmxhbmVib3gudjEuRW5naW5lS2luZBIsCglpc29sYXRpb24YAiABKA4yGS5sYW5lYm94LnYxLklzb2xhdGlvbktpbmQSDgoGZGV0YWlsGAMgASgJEhYKDmtlcm5lbF9yZWxlYXNlGAQgASgJIg4KDFdhdGNoUmVxdWVzdCKKAwoNV2F0Y2hSZXNwb25zZRIXCg90aW1lX3VuaXhfbmFub3MYASABKAQSMQoNc3RhdGVfY2hhbmdlZBgCIAEoCzIYLmxhbmVib3gudjEuU3RhdGVDaGFuZ2VkSAASKQoJYm9vdF9zdGVwGAMgASgLMhQubGFuZWJveC52MS5Cb290U3RlcEgAEiwKB2NvbnNvbGUYBCABKAsyGS5sYW5lYm94LnYxLkNvbnNvbGVPdXRwdXRIABImCgd3YXJuaW5nGAUgASgLMhMubGFuZWJveC52MS5XYXJuaW5nSAASJAoGZXhpdGVkGAYgASgLMhIubGFuZWJveC52MS5FeGl0ZWRIABInCgVtb3VudBgHIAEoCzIWLmxhbmVib3gudjEuTW91bnRFdmVudEgAEicKBXN0b3JlGAggASgLMhYubGFuZWJveC52MS5TdG9yZUV2ZW50SAASKwoHbmV0d29yaxgJIAEoCzIYLmxhbmVib3gudjEuTmV0d29ya0V2ZW50SABCBwoFZXZlbnQiMAoMU3RhdGVDaGFuZ2VkEiAKBXN0YXRlGAEgASgOMhEubGFuZWJveC52MS5TdGF0ZSIYCghCb290U3RlcBIMCgRuYW1lGAEgASgJIjQKDUNvbnNvbGVPdXRwdXQSDAoEZGF0YRgBIAEoDBIVCg1za2lwcGVkX2J5dGVzGAIgASgEIhoKB1dhcm5pbmcSDwoHbWVzc2FnZRgBIAEoCSJfCgpTdG9yZUV2ZW50Ei0KCW9wZXJhdGlvbhgBIAEoDjIaLmxhbmVib3gudjEuU3RvcmVPcGVyYXRpb24SEQoJcmVjb3ZlcmVkGAIgASgIEg8KB21lc3NhZ2UYAyABKAkiogEKBkV4aXRlZBImCgZyZWFzb24YASABKA4yFi5sYW5lYm94LnYxLkV4aXRSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIdChBlbmdpbmVfZXhpdF9jb2RlGAMgASgNSACIAQESFQoNZW5naW5lX3NpZ25hbBgEIAEoCRIUCgxjb25zb2xlX3RhaWwYBSABKAlCEwoRX2VuZ2luZV9leGl0X2NvZGUiEgoQR2V0U3RhdHVzUmVxdWVzdCKmAQoRR2V0U3RhdHVzUmVzcG9uc2USIAoFc3RhdGUYASABKA4yES5sYW5lYm94LnYxLlN0YXRlEhEKCWJvb3Rfc3RlcBgCIAEoCRIZChFydW5uaW5nX3Byb2Nlc3NlcxgDIAEoDRIUCgxjb25zb2xlX3RhaWwYBCABKAkSKwoKYm9vdF9lcnJvchgFIAEoCzIXLmxhbmVib3gudjEuRXJyb3JEZXRhaWwiJgoPU2h1dGRvd25SZXF1ZXN0EhMKC2RlYWRsaW5lX21zGAEgASgNIjYKEFNodXRkb3duUmVzcG9uc2USIgoGZXhpdGVkGAEgASgLMhIubGFuZWJveC52MS5FeGl0ZWQqqAIKC0ZpbmRpbmdDb2RlEhwKGEZJTkRJTkdfQ09ERV9VTlNQRUNJRklFRBAAEhMKD0ZJTkRJTkdfQ09ERV9PSxABEhoKFkZJTkRJTkdfQ09ERV9OT19ERVZJQ0UQAhIeChpGSU5ESU5HX0NPREVfTk9fUEVSTUlTU0lPThADEh4KGkZJTkRJTkdfQ09ERV9ERVZJQ0VfQlJPS0VOEAQSJQohRklORElOR19DT0RFX0tFUk5FTF9NT0RFX0VNVUxBVEVEEAUSIQodRklORElOR19DT0RFX0VOR0lORV9OT1RfQlVJTFQQBhIfChtGSU5ESU5HX0NPREVfRU5HSU5FX01JU1NJTkcQBxIfChtGSU5ESU5HX0NPREVfRU5HSU5FX1RPT19PTEQQCCpVCgpFbmdpbmVLaW5kEhsKF0VOR0lORV9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQRU5HSU5FX0tJTkRfS1JVThABEhQKEEVOR0lORV9LSU5EX1FFTVUQAippCg1Jc29sYXRpb25LaW5kEh4KGklTT0xBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXSVNPTEFUSU9OX0tJTkRfSEFSRFdBUkUQARIbChdJU09MQVRJT05fS0lORF9FTVVMQVRFRBACKlUKCkRpc2tGb3JtYXQSGwoXRElTS19GT1JNQVRfVU5TUEVDSUZJRUQQABIVChFESVNLX0ZPUk1BVF9RQ09XMhABEhMKD0RJU0tfRk9STUFUX1JBVxACKnkKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASDgoKU1RBVEVfSURMRRABEhEKDVNUQVRFX0JPT1RJTkcQAhIRCg1TVEFURV9SVU5OSU5HEAMSEQoNU1RBVEVfQ0xPU0lORxAEEhAKDFNUQVRFX0VYSVRFRBAFKoEBCg5TdG9yZU9wZXJhdGlvbhIfChtTVE9SRV9PUEVSQVRJT05fVU5TUEVDSUZJRUQQABIYChRTVE9SRV9PUEVSQVRJT05fUkVBRBABEhkKFVNUT1JFX09QRVJBVElPTl9XUklURRACEhkKFVNUT1JFX09QRVJBVElPTl9GTFVTSBADKtQBCgpFeGl0UmVhc29uEhsKF0VYSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRVhJVF9SRUFTT05fQ0xPU0VEEAESFgoSRVhJVF9SRUFTT05fS0lMTEVEEAISHQoZRVhJVF9SRUFTT05fR1VFU1RfU1RPUFBFRBADEh4KGkVYSVRfUkVBU09OX0dVRVNUX1BBTklDS0VEEAQSHQoZRVhJVF9SRUFTT05fRU5HSU5FX0ZBSUxFRBAFEhsKF0VYSVRfUkVBU09OX0JPT1RfRkFJTEVEEAYy2gIKDlNhbmRib3hTZXJ2aWNlEjwKBVByb2JlEhgubGFuZWJveC52MS5Qcm9iZVJlcXVlc3QaGS5sYW5lYm94LnYxLlByb2JlUmVzcG9uc2USOQoEQm9vdBIXLmxhbmVib3gudjEuQm9vdFJlcXVlc3QaGC5sYW5lYm94LnYxLkJvb3RSZXNwb25zZRI+CgVXYXRjaBIYLmxhbmVib3gudjEuV2F0Y2hSZXF1ZXN0GhkubGFuZWJveC52MS5XYXRjaFJlc3BvbnNlMAESSAoJR2V0U3RhdHVzEhwubGFuZWJveC52MS5HZXRTdGF0dXNSZXF1ZXN0Gh0ubGFuZWJveC52MS5HZXRTdGF0dXNSZXNwb25zZRJFCghTaHV0ZG93bhIbLmxhbmVib3gudjEuU2h1dGRvd25SZXF1ZXN0GhwubGFuZWJveC52MS5TaHV0ZG93blJlc3BvbnNlYgZwcm90bzM", [file_lanebox_v1_error, file_lanebox_v1_mount, file_lanebox_v1_network]);
+  fileDesc("ChhsYW5lYm94L3YxL3NhbmRib3gucHJvdG8SCmxhbmVib3gudjEiDgoMUHJvYmVSZXF1ZXN0IlEKDVByb2JlUmVzcG9uc2USKgoHZW5naW5lcxgBIAMoCzIZLmxhbmVib3gudjEuRW5naW5lRmluZGluZxIUCgxob3N0X3ZlcnNpb24YAiABKAkirAEKDUVuZ2luZUZpbmRpbmcSJgoGZW5naW5lGAEgASgOMhYubGFuZWJveC52MS5FbmdpbmVLaW5kEiwKCWlzb2xhdGlvbhgCIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBIlCgRjb2RlGAMgASgOMhcubGFuZWJveC52MS5GaW5kaW5nQ29kZRIOCgZkZXRhaWwYBCABKAkSDgoGcmVtZWR5GAUgASgJItgDCgtCb290UmVxdWVzdBI0ChFtaW5pbXVtX2lzb2xhdGlvbhgBIAEoDjIZLmxhbmVib3gudjEuSXNvbGF0aW9uS2luZBImCgZlbmdpbmUYAiABKA4yFi5sYW5lYm94LnYxLkVuZ2luZUtpbmQSDAoEY3B1cxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgNEiQKBmtlcm5lbBgFIAEoCzIULmxhbmVib3gudjEuQXJ0aWZhY3QSJwoJaW5pdHJhbWZzGAYgASgLMhQubGFuZWJveC52MS5BcnRpZmFjdBIiCgRyb290GAcgASgLMhQubGFuZWJveC52MS5Sb290RGlzaxIQCghob3N0bmFtZRgIIAEoCRILCgNjd2QYCSABKAkSLQoDZW52GAogAygLMiAubGFuZWJveC52MS5Cb290UmVxdWVzdC5FbnZFbnRyeRITCgtkZWFkbGluZV9tcxgLIAEoDRIhCgZtb3VudHMYDCADKAsyES5sYW5lYm94LnYxLk1vdW50EiQKB25ldHdvcmsYDSABKAsyEy5sYW5lYm94LnYxLk5ldHdvcmsaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIoCghBcnRpZmFjdBIMCgRwYXRoGAEgASgJEg4KBmRpZ2VzdBgCIAEoCSKKAQoIUm9vdERpc2sSDAoEcGF0aBgBIAEoCRImCgZmb3JtYXQYAiABKA4yFi5sYW5lYm94LnYxLkRpc2tGb3JtYXQSDgoGZGlnZXN0GAMgASgJEhIKCnNpemVfYnl0ZXMYBCABKAQSJAoHb3ZlcmxheRgFIAEoCzITLmxhbmVib3gudjEuT3ZlcmxheSKoAQoHT3ZlcmxheRIpCgZtZW1vcnkYASABKAsyFy5sYW5lYm94LnYxLk1lbW9yeVN0b3JlSAASJQoEZmlsZRgCIAEoCzIVLmxhbmVib3gudjEuRmlsZVN0b3JlSAASLgoJY2FsbGJhY2tzGAMgASgLMhkubGFuZWJveC52MS5DYWxsYmFja1N0b3JlSAASEgoKc2l6ZV9ieXRlcxgEIAEoBEIHCgVzdG9yZSIiCgtNZW1vcnlTdG9yZRITCgtxdW90YV9ieXRlcxgBIAEoBCIZCglGaWxlU3RvcmUSDAoEcGF0aBgBIAEoCSI0Cg1DYWxsYmFja1N0b3JlEgoKAmlkGAEgASgJEhcKD21heF9kaXJ0eV9ieXRlcxgCIAEoBCKMAQoMQm9vdFJlc3BvbnNlEiYKBmVuZ2luZRgBIAEoDjIWLmxhbmVib3gudjEuRW5naW5lS2luZBIsCglpc29sYXRpb24YAiABKA4yGS5sYW5lYm94LnYxLklzb2xhdGlvbktpbmQSDgoGZGV0YWlsGAMgASgJEhYKDmtlcm5lbF9yZWxlYXNlGAQgASgJIg4KDFdhdGNoUmVxdWVzdCKKAwoNV2F0Y2hSZXNwb25zZRIXCg90aW1lX3VuaXhfbmFub3MYASABKAQSMQoNc3RhdGVfY2hhbmdlZBgCIAEoCzIYLmxhbmVib3gudjEuU3RhdGVDaGFuZ2VkSAASKQoJYm9vdF9zdGVwGAMgASgLMhQubGFuZWJveC52MS5Cb290U3RlcEgAEiwKB2NvbnNvbGUYBCABKAsyGS5sYW5lYm94LnYxLkNvbnNvbGVPdXRwdXRIABImCgd3YXJuaW5nGAUgASgLMhMubGFuZWJveC52MS5XYXJuaW5nSAASJAoGZXhpdGVkGAYgASgLMhIubGFuZWJveC52MS5FeGl0ZWRIABInCgVtb3VudBgHIAEoCzIWLmxhbmVib3gudjEuTW91bnRFdmVudEgAEicKBXN0b3JlGAggASgLMhYubGFuZWJveC52MS5TdG9yZUV2ZW50SAASKwoHbmV0d29yaxgJIAEoCzIYLmxhbmVib3gudjEuTmV0d29ya0V2ZW50SABCBwoFZXZlbnQiMAoMU3RhdGVDaGFuZ2VkEiAKBXN0YXRlGAEgASgOMhEubGFuZWJveC52MS5TdGF0ZSIYCghCb290U3RlcBIMCgRuYW1lGAEgASgJIjQKDUNvbnNvbGVPdXRwdXQSDAoEZGF0YRgBIAEoDBIVCg1za2lwcGVkX2J5dGVzGAIgASgEIhoKB1dhcm5pbmcSDwoHbWVzc2FnZRgBIAEoCSJfCgpTdG9yZUV2ZW50Ei0KCW9wZXJhdGlvbhgBIAEoDjIaLmxhbmVib3gudjEuU3RvcmVPcGVyYXRpb24SEQoJcmVjb3ZlcmVkGAIgASgIEg8KB21lc3NhZ2UYAyABKAkiogEKBkV4aXRlZBImCgZyZWFzb24YASABKA4yFi5sYW5lYm94LnYxLkV4aXRSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIdChBlbmdpbmVfZXhpdF9jb2RlGAMgASgNSACIAQESFQoNZW5naW5lX3NpZ25hbBgEIAEoCRIUCgxjb25zb2xlX3RhaWwYBSABKAlCEwoRX2VuZ2luZV9leGl0X2NvZGUiEgoQR2V0U3RhdHVzUmVxdWVzdCKmAQoRR2V0U3RhdHVzUmVzcG9uc2USIAoFc3RhdGUYASABKA4yES5sYW5lYm94LnYxLlN0YXRlEhEKCWJvb3Rfc3RlcBgCIAEoCRIZChFydW5uaW5nX3Byb2Nlc3NlcxgDIAEoDRIUCgxjb25zb2xlX3RhaWwYBCABKAkSKwoKYm9vdF9lcnJvchgFIAEoCzIXLmxhbmVib3gudjEuRXJyb3JEZXRhaWwiEwoRR2V0TWV0cmljc1JlcXVlc3QivwEKEkdldE1ldHJpY3NSZXNwb25zZRIUCgx1cHRpbWVfbmFub3MYASABKAQSIwoEaG9zdBgCIAEoCzIVLmxhbmVib3gudjEuSG9zdFVzYWdlEiUKBWd1ZXN0GAMgASgLMhYubGFuZWJveC52MS5HdWVzdFVzYWdlEiEKBGRpc2sYBCABKAsyEy5sYW5lYm94LnYxLlRyYWZmaWMSJAoHbmV0d29yaxgFIAEoCzITLmxhbmVib3gudjEuVHJhZmZpYyI2CglIb3N0VXNhZ2USEQoJY3B1X25hbm9zGAEgASgEEhYKDnJlc2lkZW50X2J5dGVzGAIgASgEIk4KCkd1ZXN0VXNhZ2USEQoJY3B1X25hbm9zGAEgASgEEhQKDG1lbW9yeV9ieXRlcxgCIAEoBBIXCg9hdmFpbGFibGVfYnl0ZXMYAyABKAQiLgoHVHJhZmZpYxIQCghpbl9ieXRlcxgBIAEoBBIRCglvdXRfYnl0ZXMYAiABKAQiJgoPU2h1dGRvd25SZXF1ZXN0EhMKC2RlYWRsaW5lX21zGAEgASgNIjYKEFNodXRkb3duUmVzcG9uc2USIgoGZXhpdGVkGAEgASgLMhIubGFuZWJveC52MS5FeGl0ZWQqqAIKC0ZpbmRpbmdDb2RlEhwKGEZJTkRJTkdfQ09ERV9VTlNQRUNJRklFRBAAEhMKD0ZJTkRJTkdfQ09ERV9PSxABEhoKFkZJTkRJTkdfQ09ERV9OT19ERVZJQ0UQAhIeChpGSU5ESU5HX0NPREVfTk9fUEVSTUlTU0lPThADEh4KGkZJTkRJTkdfQ09ERV9ERVZJQ0VfQlJPS0VOEAQSJQohRklORElOR19DT0RFX0tFUk5FTF9NT0RFX0VNVUxBVEVEEAUSIQodRklORElOR19DT0RFX0VOR0lORV9OT1RfQlVJTFQQBhIfChtGSU5ESU5HX0NPREVfRU5HSU5FX01JU1NJTkcQBxIfChtGSU5ESU5HX0NPREVfRU5HSU5FX1RPT19PTEQQCCpVCgpFbmdpbmVLaW5kEhsKF0VOR0lORV9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQRU5HSU5FX0tJTkRfS1JVThABEhQKEEVOR0lORV9LSU5EX1FFTVUQAippCg1Jc29sYXRpb25LaW5kEh4KGklTT0xBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXSVNPTEFUSU9OX0tJTkRfSEFSRFdBUkUQARIbChdJU09MQVRJT05fS0lORF9FTVVMQVRFRBACKlUKCkRpc2tGb3JtYXQSGwoXRElTS19GT1JNQVRfVU5TUEVDSUZJRUQQABIVChFESVNLX0ZPUk1BVF9RQ09XMhABEhMKD0RJU0tfRk9STUFUX1JBVxACKnkKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASDgoKU1RBVEVfSURMRRABEhEKDVNUQVRFX0JPT1RJTkcQAhIRCg1TVEFURV9SVU5OSU5HEAMSEQoNU1RBVEVfQ0xPU0lORxAEEhAKDFNUQVRFX0VYSVRFRBAFKoEBCg5TdG9yZU9wZXJhdGlvbhIfChtTVE9SRV9PUEVSQVRJT05fVU5TUEVDSUZJRUQQABIYChRTVE9SRV9PUEVSQVRJT05fUkVBRBABEhkKFVNUT1JFX09QRVJBVElPTl9XUklURRACEhkKFVNUT1JFX09QRVJBVElPTl9GTFVTSBADKtQBCgpFeGl0UmVhc29uEhsKF0VYSVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRVhJVF9SRUFTT05fQ0xPU0VEEAESFgoSRVhJVF9SRUFTT05fS0lMTEVEEAISHQoZRVhJVF9SRUFTT05fR1VFU1RfU1RPUFBFRBADEh4KGkVYSVRfUkVBU09OX0dVRVNUX1BBTklDS0VEEAQSHQoZRVhJVF9SRUFTT05fRU5HSU5FX0ZBSUxFRBAFEhsKF0VYSVRfUkVBU09OX0JPT1RfRkFJTEVEEAYypwMKDlNhbmRib3hTZXJ2aWNlEjwKBVByb2JlEhgubGFuZWJveC52MS5Qcm9iZVJlcXVlc3QaGS5sYW5lYm94LnYxLlByb2JlUmVzcG9uc2USOQoEQm9vdBIXLmxhbmVib3gudjEuQm9vdFJlcXVlc3QaGC5sYW5lYm94LnYxLkJvb3RSZXNwb25zZRI+CgVXYXRjaBIYLmxhbmVib3gudjEuV2F0Y2hSZXF1ZXN0GhkubGFuZWJveC52MS5XYXRjaFJlc3BvbnNlMAESSAoJR2V0U3RhdHVzEhwubGFuZWJveC52MS5HZXRTdGF0dXNSZXF1ZXN0Gh0ubGFuZWJveC52MS5HZXRTdGF0dXNSZXNwb25zZRJLCgpHZXRNZXRyaWNzEh0ubGFuZWJveC52MS5HZXRNZXRyaWNzUmVxdWVzdBoeLmxhbmVib3gudjEuR2V0TWV0cmljc1Jlc3BvbnNlEkUKCFNodXRkb3duEhsubGFuZWJveC52MS5TaHV0ZG93blJlcXVlc3QaHC5sYW5lYm94LnYxLlNodXRkb3duUmVzcG9uc2ViBnByb3RvMw", [file_lanebox_v1_error, file_lanebox_v1_mount, file_lanebox_v1_network]);
 
 /**
  * ProbeRequest has no options.
@@ -329,8 +329,8 @@ export type Overlay = Message<"lanebox.v1.Overlay"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Size of the disk in bytes: 0 for the image's own, else at least that, a multiple of 1 MiB. The
-   * guest grows its filesystem to it.
+   * Size of the disk in bytes: 0 for the one that a file was given before, else for the image's own;
+   * or at least that, a multiple of 1 MiB. The guest grows its filesystem to it.
    *
    * @generated from field: uint64 size_bytes = 4;
    */
@@ -804,6 +804,161 @@ export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE_
   messageDesc(file_lanebox_v1_sandbox, 20);
 
 /**
+ * GetMetricsRequest has no options.
+ *
+ * @generated from message lanebox.v1.GetMetricsRequest
+ */
+export type GetMetricsRequest = Message<"lanebox.v1.GetMetricsRequest"> & {
+};
+
+/**
+ * Describes the message lanebox.v1.GetMetricsRequest.
+ * Use `create(GetMetricsRequestSchema)` to create a new message.
+ */
+export const GetMetricsRequestSchema: GenMessage<GetMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 21);
+
+/**
+ * GetMetricsResponse tells what was used so far.
+ *
+ * @generated from message lanebox.v1.GetMetricsResponse
+ */
+export type GetMetricsResponse = Message<"lanebox.v1.GetMetricsResponse"> & {
+  /**
+   * Nanoseconds since the engine was started.
+   *
+   * @generated from field: uint64 uptime_nanos = 1;
+   */
+  uptimeNanos: bigint;
+
+  /**
+   * What the VM costs the host: the engine and this helper.
+   *
+   * @generated from field: lanebox.v1.HostUsage host = 2;
+   */
+  host?: HostUsage | undefined;
+
+  /**
+   * What the guest says of its processes; absent when it did not answer within a second.
+   *
+   * @generated from field: lanebox.v1.GuestUsage guest = 3;
+   */
+  guest?: GuestUsage | undefined;
+
+  /**
+   * What the guest has read from and written to its root disk.
+   *
+   * @generated from field: lanebox.v1.Traffic disk = 4;
+   */
+  disk?: Traffic | undefined;
+
+  /**
+   * What the guest has received and sent; absent without a network.
+   *
+   * @generated from field: lanebox.v1.Traffic network = 5;
+   */
+  network?: Traffic | undefined;
+};
+
+/**
+ * Describes the message lanebox.v1.GetMetricsResponse.
+ * Use `create(GetMetricsResponseSchema)` to create a new message.
+ */
+export const GetMetricsResponseSchema: GenMessage<GetMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 22);
+
+/**
+ * HostUsage is what processes of the host use.
+ *
+ * @generated from message lanebox.v1.HostUsage
+ */
+export type HostUsage = Message<"lanebox.v1.HostUsage"> & {
+  /**
+   * Nanoseconds of processor time.
+   *
+   * @generated from field: uint64 cpu_nanos = 1;
+   */
+  cpuNanos: bigint;
+
+  /**
+   * Bytes of memory that are resident, what the guest has touched of its memory included.
+   *
+   * @generated from field: uint64 resident_bytes = 2;
+   */
+  residentBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.HostUsage.
+ * Use `create(HostUsageSchema)` to create a new message.
+ */
+export const HostUsageSchema: GenMessage<HostUsage> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 23);
+
+/**
+ * GuestUsage is what the guest's processes use. It comes from the guest.
+ *
+ * @generated from message lanebox.v1.GuestUsage
+ */
+export type GuestUsage = Message<"lanebox.v1.GuestUsage"> & {
+  /**
+   * Nanoseconds of the guest's processor time of all processes that were started in it.
+   *
+   * @generated from field: uint64 cpu_nanos = 1;
+   */
+  cpuNanos: bigint;
+
+  /**
+   * Bytes of memory that they hold, with what the kernel caches for them.
+   *
+   * @generated from field: uint64 memory_bytes = 2;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * Bytes that new processes could have.
+   *
+   * @generated from field: uint64 available_bytes = 3;
+   */
+  availableBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.GuestUsage.
+ * Use `create(GuestUsageSchema)` to create a new message.
+ */
+export const GuestUsageSchema: GenMessage<GuestUsage> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 24);
+
+/**
+ * Traffic counts bytes in both directions.
+ *
+ * @generated from message lanebox.v1.Traffic
+ */
+export type Traffic = Message<"lanebox.v1.Traffic"> & {
+  /**
+   * Bytes that the guest has read or received.
+   *
+   * @generated from field: uint64 in_bytes = 1;
+   */
+  inBytes: bigint;
+
+  /**
+   * Bytes that the guest has written or sent.
+   *
+   * @generated from field: uint64 out_bytes = 2;
+   */
+  outBytes: bigint;
+};
+
+/**
+ * Describes the message lanebox.v1.Traffic.
+ * Use `create(TrafficSchema)` to create a new message.
+ */
+export const TrafficSchema: GenMessage<Traffic> = /*@__PURE__*/
+  messageDesc(file_lanebox_v1_sandbox, 25);
+
+/**
  * ShutdownRequest has the time that the guest gets.
  *
  * @generated from message lanebox.v1.ShutdownRequest
@@ -822,7 +977,7 @@ export type ShutdownRequest = Message<"lanebox.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 21);
+  messageDesc(file_lanebox_v1_sandbox, 26);
 
 /**
  * ShutdownResponse tells how it went.
@@ -843,7 +998,7 @@ export type ShutdownResponse = Message<"lanebox.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_lanebox_v1_sandbox, 22);
+  messageDesc(file_lanebox_v1_sandbox, 27);
 
 /**
  * FindingCode is what the probe can find. The client shows it without its prefix, in lower case
@@ -1185,7 +1340,7 @@ export const ExitReasonSchema: GenEnum<ExitReason> = /*@__PURE__*/
 
 /**
  * SandboxService is the life of the one VM that this helper process holds. It is served on file
- * descriptor 3; `Probe`, `Watch` and `GetStatus` also on the debug socket.
+ * descriptor 3; `Probe`, `Watch`, `GetStatus` and `GetMetrics` also on the debug socket.
  *
  * @generated from service lanebox.v1.SandboxService
  */
@@ -1231,6 +1386,16 @@ export const SandboxService: GenService<{
     methodKind: "unary";
     input: typeof GetStatusRequestSchema;
     output: typeof GetStatusResponseSchema;
+  },
+  /**
+   * GetMetrics tells what the VM has used so far, while it runs.
+   *
+   * @generated from rpc lanebox.v1.SandboxService.GetMetrics
+   */
+  getMetrics: {
+    methodKind: "unary";
+    input: typeof GetMetricsRequestSchema;
+    output: typeof GetMetricsResponseSchema;
   },
   /**
    * Shutdown ends the guest's processes, syncs and unmounts its filesystems, stops the VM, and

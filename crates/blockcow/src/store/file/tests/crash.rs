@@ -18,6 +18,8 @@ const BASE: &str = "sha256:base";
 const BLOCKS: u64 = 24;
 /// So small that it is full after a few dozen changes.
 const JOURNAL: u64 = 8192;
+/// Where a model has the size of the disk.
+const SIZE: u64 = u64::MAX;
 
 type Model = BTreeMap<u64, u8>;
 
@@ -72,6 +74,7 @@ fn contents(store: &FileStore) -> Model {
         assert!(chunk.data.iter().all(|byte| *byte == chunk.data[0]), "block {block} is torn");
         model.insert(block, chunk.data[0]);
     }
+    model.extend(store.disk_bytes().map(|bytes| (SIZE, (bytes >> 20) as u8)));
     model
 }
 
@@ -117,6 +120,11 @@ fn history(seed: u64, steps: u64) -> History {
             12 if step % 4 == 0 => {
                 drop(store);
                 store = open(&disk).unwrap();
+            }
+            13 if step % 3 == 0 => {
+                store.set_disk_bytes(u64::from(number) << 20).unwrap();
+                model.insert(SIZE, number);
+                flushed.push((disk.state().log.len(), states.len()));
             }
             _ => {
                 store.shared.writer().flush().unwrap();
@@ -202,7 +210,9 @@ fn effort() -> u64 {
 
 #[test]
 fn a_crash_at_any_operation_leaves_what_was_flushed() {
-    for seed in 1..=3 * effort() {
+    // 15: blocks written soon after an opening, whose superblock the crash then loses.
+    for seed in (1..=3 * effort()).chain([15]) {
+        println!("seed {seed}");
         let history = history(seed, 60);
         history.check_all(&mut Random(seed), 3);
     }

@@ -74,6 +74,10 @@ impl StoreFile for FakeDisk {
         Ok(())
     }
 
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> bool {
+        self.read_at_most(buffer, offset).is_ok()
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state();
         let offset = offset as usize;

@@ -1,12 +1,16 @@
 //! Real files: locks, names, creation.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run of blocks")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tempfile::TempDir;
 
-use crate::store::{BlockChunk, FileStore, FileStoreError};
+use crate::limits::MAX_STORE_MAP_BYTES;
+use crate::store::{BlockChunk, FileStore, FileStoreError, StoreError};
 use crate::{BlockStore, conformance};
 
 const BASE: &str = "sha256:base";
@@ -84,6 +88,50 @@ fn a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing() {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_size_of_the_disk_outlives_the_store() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store");
+    let store = FileStore::open_or_create(&path, BASE).unwrap();
+    assert_eq!(store.disk_bytes(), None);
+    store.set_disk_bytes(3 << 20).unwrap();
+    store.compact().unwrap();
+    drop(store);
+    let store = FileStore::open(&path, BASE).unwrap();
+    assert_eq!(store.disk_bytes(), Some(3 << 20));
+}
+
+#[tokio::test]
+async fn a_change_that_is_given_up_before_its_turn_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = FileStore::open_or_create(&folder.path().join("store"), BASE).unwrap();
+    let context = conformance::context();
+    let chunk = |byte| BlockChunk { start: 5, data: bytes::Bytes::from(vec![byte; 4096]) };
+    {
+        let _busy = store.shared.writer();
+        assert!(store.write(vec![chunk(1)], &context).now_or_never().is_none());
+    }
+    store.write(vec![chunk(2)], &context).await.unwrap();
+    while Arc::strong_count(&store.shared) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.read(5..6, &context).await.unwrap(), [chunk(2)]);
+}
+
+/// So many that the map would take more than its limit.
+#[tokio::test]
+async fn a_map_that_grows_too_large_is_a_full_store() {
+    let folder = TempDir::new().unwrap();
+    let store = FileStore::open_or_create(&folder.path().join("store"), BASE).unwrap();
+    let context = conformance::context();
+    let most = MAX_STORE_MAP_BYTES / 8;
+    let refused = store.write_zeroes(vec![0..most + 1], &context).await;
+    assert!(matches!(refused, Err(StoreError::NoSpace)), "{refused:?}");
+    store.write_zeroes(vec![7..9], &context).await.unwrap();
+    store.discard(vec![0..1 << 34], &context).await.unwrap();
+    assert!(store.read(7..9, &context).await.unwrap().is_empty());
 }
 
 #[tokio::test]
