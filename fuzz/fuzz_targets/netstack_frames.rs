@@ -127,7 +127,9 @@ fuzz_target!(|input: &[u8]| {
     // What does not fit in the socket's buffer is not sent.
     let _ = guest.write(&frames(input));
     drop(guest);
-    let ended = runtime.block_on(tokio::time::timeout(Duration::from_secs(10), stack.ended()));
+    // A timer is made inside of the runtime.
+    let ended = async { tokio::time::timeout(Duration::from_secs(10), stack.ended()).await };
+    let ended = runtime.block_on(ended);
     ended.expect("it ends").expect("it does not fail");
     let _ = runtime.block_on(dial).expect("no panic");
 });

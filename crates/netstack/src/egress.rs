@@ -5,12 +5,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::address::{AddressClass, canonical};
@@ -101,6 +102,32 @@ impl Egress {
         Ok(stream)
     }
 
+    /// Begins to connect: the socket is writable when there is an outcome, which
+    /// [`Begun::outcome`] tells. `None`: too many connections are in the making, and this one has to
+    /// wait for its turn.
+    pub(crate) fn begin(
+        &self,
+        destination: SocketAddr,
+        grants: Grants,
+    ) -> Result<Option<Begun>, DialError> {
+        let real = target(destination, grants)?;
+        let Ok(turn) = self.half_open.clone().try_acquire_owned() else { return Ok(None) };
+        let domain = Domain::for_address(real);
+        let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+        match socket.connect(&real.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+        Ok(Some(Begun { socket, _turn: turn }))
+    }
+
+    /// How long a connection may take to be made.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.options.connect_timeout
+    }
+
     /// A UDP socket that is connected to a destination as the guest names it.
     ///
     /// # Errors
@@ -133,11 +160,35 @@ impl Egress {
     }
 }
 
+/// A connection in the making.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    socket: Socket,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Begun {
+    /// The connected socket, or why there is none.
+    pub(crate) fn outcome(self) -> io::Result<OwnedFd> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        prepare(&self.socket)?;
+        Ok(self.socket.into())
+    }
+}
+
+impl AsFd for Begun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Makes a host socket as relays need it: nothing is held back, and a peer that is gone is noticed.
-pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
-    SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+pub(crate) fn prepare(stream: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER))
 }
 
 /// What is dialled for a destination as the guest names it.

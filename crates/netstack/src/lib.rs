@@ -8,6 +8,8 @@
 //!                                               └─► icmp (echo through a ping socket)
 //! ```
 //!
+//! The other way round, [`GuestPorts`] connects the host with ports of the guest.
+//!
 //! Nothing leaves unless the [`Policy`] accepted the flow, which it is asked about once. Frames are
 //! hostile: [`wire`] checks each once, into types that cannot be wrong after. Everything is bounded,
 //! and nothing is dropped without being counted.

@@ -33,8 +33,8 @@ use crate::stream::{GuestStream, Resets};
 
 /// What the data path wants to know.
 pub(crate) enum Question {
-    /// What is to become of this flow?
-    Flow(Flow),
+    /// What is to become of this flow? The verdict may be there already.
+    Flow(Flow, Option<Decision>),
     /// Nobody waits for the answer any more.
     GivenUp(FlowId),
     /// What is the answer to this query?
@@ -130,10 +130,10 @@ impl Broker {
 
     fn take(&mut self, question: Question) {
         match question {
-            Question::Flow(flow) => {
+            Question::Flow(flow, decision) => {
                 let id = flow.id;
                 let shared = self.shared.clone();
-                let task = async move { (id, shared.settle(flow).await) };
+                let task = async move { (id, shared.settle(flow, decision).await) };
                 self.waiting.insert(id, self.asked.spawn(task));
             }
             Question::GivenUp(id) => {
@@ -156,9 +156,13 @@ impl Broker {
 
 impl Shared {
     /// Tells the verdict on a flow. What is returned serves it.
-    async fn settle(&self, flow: Flow) -> Option<BoxFuture<'static, ()>> {
+    async fn settle(
+        &self,
+        flow: Flow,
+        decision: Option<Decision>,
+    ) -> Option<BoxFuture<'static, ()>> {
         let id = flow.id;
-        let outcome = AssertUnwindSafe(self.decide(flow)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.carry_out(flow, decision)).catch_unwind().await;
         let (answer, service) = outcome.unwrap_or_else(|panic| {
             let detail = format!("the policy panicked: {}", words(panic.as_ref()));
             (Answer::Denied(id, DenyReason::PolicyFailed, detail), None)
@@ -167,13 +171,25 @@ impl Shared {
         service
     }
 
-    async fn decide(&self, flow: Flow) -> (Answer, Option<BoxFuture<'static, ()>>) {
-        let id = flow.id;
+    async fn decide(&self, flow: &Flow) -> Option<Decision> {
         let policy = {
             let current = self.options.policy.read().unwrap_or_else(PoisonError::into_inner);
             current.clone()
         };
-        let Ok(decision) = timeout(self.options.deadline, policy.decide(&flow)).await else {
+        timeout(self.options.deadline, policy.decide(flow)).await.ok()
+    }
+
+    async fn carry_out(
+        &self,
+        flow: Flow,
+        decision: Option<Decision>,
+    ) -> (Answer, Option<BoxFuture<'static, ()>>) {
+        let id = flow.id;
+        let decision = match decision {
+            None => self.decide(&flow).await,
+            settled => settled,
+        };
+        let Some(decision) = decision else {
             let detail = "the policy did not answer in time".to_owned();
             return (Answer::Denied(id, DenyReason::Deadline, detail), None);
         };

@@ -1,4 +1,5 @@
-//! Who may go where: the question asked once for each flow.
+//! Who may go where: the question asked once for each flow. Where the answer needs no thought
+//! ([`Policy::settle`]) nothing is parked, and the data path dials at once.
 //!
 //! ```text
 //! first packet ──► parked ──► Policy::decide ──► Accept, Intercept: dial ──► open
@@ -31,6 +32,12 @@ use crate::service::{Interceptor, Resolver};
 pub trait Policy: Send + Sync + 'static {
     /// The verdict on one new flow. Dropped when the guest has given the flow up.
     async fn decide(&self, flow: &Flow) -> Decision;
+
+    /// The verdict where it needs no thought, asked before [`Policy::decide`], which is not asked
+    /// then. Called on the data path: it must not wait.
+    fn settle(&self, _flow: &Flow) -> Option<Decision> {
+        None
+    }
 }
 
 /// A verdict.
@@ -94,5 +101,9 @@ pub struct DenyAll;
 impl Policy for DenyAll {
     async fn decide(&self, _flow: &Flow) -> Decision {
         Decision::deny("nothing is allowed")
+    }
+
+    fn settle(&self, _flow: &Flow) -> Option<Decision> {
+        Some(Decision::deny("nothing is allowed"))
     }
 }

@@ -238,6 +238,14 @@ impl Policy for Rules {
             (None, None) => Decision::deny("no rule allows it"),
         }
     }
+
+    fn settle(&self, flow: &Flow) -> Option<Decision> {
+        let settled = Self::settle(self, flow);
+        match &self.otherwise {
+            Some(policy) => settled.or_else(|| policy.settle(flow)),
+            None => Some(settled.unwrap_or_else(|| Decision::deny("no rule allows it"))),
+        }
+    }
 }
 
 /// A host name, or `*.` and a name for all below it.

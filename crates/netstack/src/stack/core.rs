@@ -21,12 +21,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::config::Config;
 use super::counters::Counters;
 use super::inbound::{Attempt, Inbound};
+use super::reaching::Reaching;
 use crate::device::Device;
+use crate::egress::Egress;
 use crate::error::Error;
 use crate::event::{Dropped, Event, FlowEnd, Observer};
 use crate::flow::{Flow, FlowId, Origin, Table, Timers, Transport};
 use crate::gateway::{Gateway, Handled};
-use crate::policy::Question;
+use crate::policy::{CurrentPolicy, Question};
 use crate::service::Resolver;
 use crate::sys::Buffers;
 use crate::tcp::{Connection, Link, Served, Tombstones};
@@ -53,6 +55,8 @@ pub(super) struct Entry {
 pub(super) enum State {
     /// A connection whose verdict is awaited: its SYN.
     Syn(Box<[u8]>),
+    /// A connection that was accepted at once, and is being dialled.
+    Reaching(Box<Reaching>),
     /// Datagrams whose verdict is awaited.
     Parked(Parked),
     Connection(Box<Connection>),
@@ -76,6 +80,8 @@ pub(super) enum State {
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) epoll: Epoll,
+    pub(crate) policy: CurrentPolicy,
+    pub(crate) egress: Egress,
     pub(crate) offload: bool,
     pub(crate) questions: UnboundedSender<Question>,
     pub(crate) observer: Observer,
@@ -86,6 +92,8 @@ pub(crate) struct Parts {
 pub(crate) struct Core {
     pub(super) config: Config,
     pub(super) epoll: Epoll,
+    pub(super) policy: CurrentPolicy,
+    pub(super) egress: Egress,
     offload: bool,
     pub(super) guest: Option<EthernetAddress>,
     pub(super) table: Table<Entry>,
@@ -114,6 +122,8 @@ impl Core {
         Self {
             guest: parts.config.guest_mac.map(EthernetAddress),
             epoll: parts.epoll,
+            policy: parts.policy,
+            egress: parts.egress,
             offload: parts.offload,
             table: Table::new([limits.tcp, limits.udp, limits.icmp]),
             tombstones: Tombstones::default(),
@@ -178,6 +188,7 @@ impl Core {
                 ),
             ),
             State::Relay(relay) => relay.ready(),
+            State::Reaching(reaching) => reaching.ready(flags),
             _ => {}
         }
         self.mark(id);
@@ -217,8 +228,10 @@ impl Core {
         let link = self.link();
         let Some(entry) = self.table.get_mut(id) else { return };
         entry.marked = false;
-        if let State::Dialling(_) = entry.state {
-            return self.serve_dialling(id, now);
+        match entry.state {
+            State::Dialling(_) => return self.serve_dialling(id, now),
+            State::Reaching(_) => return self.serve_reaching(id, now),
+            _ => {}
         }
         let (served, tombstone) = match &mut entry.state {
             State::Connection(connection) => match connection.serve(&mut self.outbox, now) {
@@ -248,7 +261,9 @@ impl Core {
                 (Ok(Some(*until)), None)
             }
             State::Queries { .. } | State::Refused { .. } => (Err(Some(FlowEnd::Expired)), None),
-            State::Syn(_) | State::Parked(_) | State::Dialling(_) => (Ok(None), None),
+            State::Syn(_) | State::Parked(_) | State::Dialling(_) | State::Reaching(_) => {
+                (Ok(None), None)
+            }
         };
         match served {
             Ok(at) => self.timers.set(id, at),
@@ -287,7 +302,7 @@ impl Core {
             State::Connection(connection) => Some((connection.sent, connection.received)),
             State::Relay(relay) => Some((relay.sent, relay.received)),
             State::Queries { sent, received, .. } => Some((*sent, *received)),
-            State::Syn(_) | State::Parked(_) => {
+            State::Syn(_) | State::Reaching(_) | State::Parked(_) => {
                 self.undecided -= 1;
                 None
             }

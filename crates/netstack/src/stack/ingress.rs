@@ -12,7 +12,7 @@ use crate::event::{DenyReason, Dropped, Event, FlowEnd};
 use crate::flow::{Flow, FlowId, Key, Origin, Transport};
 use crate::icmp;
 use crate::link::{self, RESOLVER_PORT};
-use crate::policy::{Grants, Question};
+use crate::policy::{Decision, Grants, Question};
 use crate::tcp::Link;
 use crate::udp::{Parked, Sent};
 use crate::wire::{
@@ -82,7 +82,7 @@ impl Core {
             self.dropped(Dropped::NotServed);
             return self.refuse_segment(packet, segment);
         }
-        if self.begin(key, packet, State::Syn(packet.bytes.into())).is_none() {
+        if self.begin(key, packet, State::Syn(packet.bytes.into()), now).is_none() {
             self.refuse_segment(packet, segment);
         }
     }
@@ -105,12 +105,23 @@ impl Core {
             }
             // The same again, or another attempt from the same port: the last one counts.
             State::Syn(syn) if segment.syn && !segment.ack => *syn = packet.bytes.into(),
+            // The socket is dropped, and whoever is being dialled gets to know.
+            State::Reaching(_) if segment.rst => drop(self.close(id, FlowEnd::GuestReset)),
+            State::Reaching(reaching) if segment.syn && !segment.ack => {
+                reaching.syn = packet.bytes.into();
+            }
             _ => {}
         }
     }
 
     /// Puts a new flow into the table and asks about it. `None`: it is to be refused.
-    fn begin(&mut self, key: Key, packet: &Packet<'_>, state: State) -> Option<FlowId> {
+    fn begin(
+        &mut self,
+        key: Key,
+        packet: &Packet<'_>,
+        state: State,
+        now: Instant,
+    ) -> Option<FlowId> {
         if self.undecided >= self.config.limits.undecided {
             self.dropped(Dropped::FlowLimit);
             return None;
@@ -133,19 +144,25 @@ impl Core {
             self.observer.tell(Event::Denied { flow, reason: DenyReason::Address, detail });
             return None;
         }
+        let decision = self.settle(&flow);
+        if let (Some(Decision::Accept(grants)), Transport::Tcp) = (&decision, flow.transport)
+            && self.reach(&flow, *grants, now)
+        {
+            return Some(id);
+        }
         // The broker lives as long as there are questions.
-        let _ = self.questions.send(Question::Flow(flow));
+        let _ = self.questions.send(Question::Flow(flow, decision));
         Some(id)
     }
 
     fn message(&mut self, packet: &Packet<'_>, message: Message<'_>, now: Instant) {
         let Some(id) = self.table.find(&message.key) else {
-            return self.first_message(packet, message.key);
+            return self.first_message(packet, message.key, now);
         };
         self.message_of(id, packet, &message, now);
     }
 
-    fn first_message(&mut self, packet: &Packet<'_>, key: Key) {
+    fn first_message(&mut self, packet: &Packet<'_>, key: Key, now: Instant) {
         let port = key.destination.port();
         if link::is_gateway(packet.destination) && port != RESOLVER_PORT {
             self.dropped(Dropped::NotServed);
@@ -153,7 +170,7 @@ impl Core {
         }
         let mut parked = Parked::default();
         parked.add(packet.bytes);
-        if self.begin(key, packet, State::Parked(parked)).is_none() {
+        if self.begin(key, packet, State::Parked(parked), now).is_none() {
             self.refuse(packet, Refusal::Prohibited);
         }
     }
@@ -189,7 +206,7 @@ impl Core {
                 self.mark(id);
             }
             State::Refused { .. } => self.refuse(packet, Refusal::Prohibited),
-            State::Syn(_) | State::Connection(_) | State::Dialling(_) => {}
+            State::Syn(_) | State::Reaching(_) | State::Connection(_) | State::Dialling(_) => {}
         }
     }
 

@@ -12,6 +12,7 @@ mod counters;
 mod inbound;
 mod ingress;
 mod ports;
+mod reaching;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -83,14 +84,17 @@ impl Stack {
         let (questions, asked) = unbounded_channel();
         let policy: CurrentPolicy = Arc::new(RwLock::new(policy));
         let counters = Arc::new(Counters::default());
+        let egress = Egress::new(config.egress);
         let options = BrokerOptions {
             policy: policy.clone(),
-            egress: Egress::new(config.egress),
+            egress: egress.clone(),
             deadline: config.policy_deadline,
             services: config.limits.tcp,
         };
         let parts = Parts {
             epoll,
+            policy: policy.clone(),
+            egress,
             offload: device.offloads(),
             questions,
             observer,

@@ -4,6 +4,7 @@
 #[path = "../../tests/support/card.rs"]
 mod card;
 mod inbound;
+mod reaching;
 mod tcp;
 mod udp;
 mod world;

@@ -142,7 +142,7 @@ fn a_guest_that_asks_whether_the_peer_lives_is_answered() {
 #[test]
 fn ten_thousand_short_connections_leave_nothing_behind() {
     let test = "ten_thousand_short_connections_leave_nothing_behind";
-    let Some(guest) = Guest::new(test) else { return };
+    let Some(guest) = Guest::at_once(test) else { return };
     const COUNT: usize = 10_000;
     const CLIENTS: usize = 4;
     let (listener, address) = listen(false);
@@ -179,7 +179,7 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
 
 #[test]
 fn five_hundred_connections_live_side_by_side() {
-    let Some(guest) = Guest::new("five_hundred_connections_live_side_by_side") else { return };
+    let Some(guest) = Guest::at_once("five_hundred_connections_live_side_by_side") else { return };
     const COUNT: usize = 500;
     // Three descriptors each.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");

@@ -73,7 +73,26 @@ impl Policy for AcceptAll {
     }
 }
 
+/// Accepts everything without being waited for.
+struct AcceptAtOnce;
+
+#[async_trait]
+impl Policy for AcceptAtOnce {
+    async fn decide(&self, flow: &Flow) -> Decision {
+        panic!("asked about {flow:?}, which was settled");
+    }
+
+    fn settle(&self, _flow: &Flow) -> Option<Decision> {
+        Some(Decision::Accept(Grants::default()))
+    }
+}
+
 impl Guest {
+    /// A guest whose flows are all accepted at once, or `None` where there can be none.
+    pub(crate) fn at_once(test: &str) -> Option<Self> {
+        Self::with(test, Config::default(), Arc::new(AcceptAtOnce))
+    }
+
     /// A guest whose flows are all accepted, or `None` where there can be none.
     pub(crate) fn new(test: &str) -> Option<Self> {
         Self::with(test, Config::default(), Arc::new(AcceptAll::default()))

@@ -2,10 +2,13 @@
 //! TAP device, and servers on the host's loopback. The namespace has no name and goes with its last
 //! thread. Skipped where none can be made.
 
+mod clients;
 mod conformance;
 mod guest;
 mod ping;
 mod ports;
+#[path = "../frames/servers.rs"]
+mod servers;
 mod services;
 mod sys;
 mod tcp;

@@ -59,6 +59,11 @@ impl Policy for Current {
         let policy = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         policy.decide(flow).await
     }
+
+    fn settle(&self, flow: &Flow) -> Option<Decision> {
+        let policy = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        policy.settle(flow)
+    }
 }
 
 impl Control {

@@ -166,6 +166,9 @@ async fn what_no_rule_settles_goes_to_the_policy_behind() {
     assert_eq!(reason(alone.decide(&flow).await), "no rule allows it");
     let composed = Rules::new(Vec::new(), Services::default(), Some(Arc::new(Nobody)));
     assert_eq!(reason(composed.decide(&flow).await), "asked");
+    // The same at once, where nobody has to be waited for.
+    assert_eq!(Policy::settle(&alone, &flow).map(reason).as_deref(), Some("no rule allows it"));
+    assert!(Policy::settle(&composed, &flow).is_none());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The core under a virtual clock, and what is around it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -16,10 +17,11 @@ use super::super::core::{Core, Parts};
 use super::super::counters::Counters;
 use super::super::*;
 use super::card::{Card, MTU};
+use crate::egress::EgressOptions;
 use crate::event::{Event, FlowEnd};
 use crate::flow::FlowId;
 use crate::link::{GATEWAY_V4, GUEST_V4};
-use crate::policy::{Answer, Opened, Question};
+use crate::policy::{Answer, Decision, Opened, Question};
 use crate::wire::Sums;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -67,6 +69,16 @@ impl Wire {
     }
 }
 
+/// A policy that the tests stand in for.
+struct Undecided;
+
+#[async_trait::async_trait]
+impl Policy for Undecided {
+    async fn decide(&self, _flow: &crate::flow::Flow) -> Decision {
+        Decision::deny("nobody asks here")
+    }
+}
+
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) questions: UnboundedReceiver<Question>,
@@ -81,12 +93,18 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, weather: [u64; 3]) -> Self {
+        Self::with(seed, weather, Arc::new(Undecided))
+    }
+
+    pub(crate) fn with(seed: u64, weather: [u64; 3], policy: Arc<dyn Policy>) -> Self {
         let (sender, questions) = unbounded_channel();
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let log = events.clone();
         let core = Core::new(Parts {
             config: Config { guest_mac: Some(MAC), mtu: MTU, ..Config::default() },
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an event queue"),
+            policy: Arc::new(RwLock::new(policy)),
+            egress: Egress::new(EgressOptions::default()),
             offload: false,
             questions: sender,
             observer: Observer::new(move |event| log.lock().expect("not held").push(event)),
@@ -104,9 +122,12 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, port: u16) -> SocketHandle {
+        self.connect_to(port, SocketAddr::from(([192, 0, 2, 1], 80)))
+    }
+
+    pub(crate) fn connect_to(&mut self, port: u16, to: SocketAddr) -> SocketHandle {
         let buffer = || tcp::SocketBuffer::new(vec![0; 65_536]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
-        let to = (smoltcp::wire::IpAddress::v4(192, 0, 2, 1), 80);
         socket.connect(self.iface.context(), to, port).expect("a new socket");
         self.sockets.add(socket)
     }
@@ -165,7 +186,15 @@ impl World {
             asked.is_some()
         });
         match asked.expect("a question") {
-            Question::Flow(flow) => flow.id,
+            Question::Flow(flow, None) => flow.id,
+            _ => panic!("another question"),
+        }
+    }
+
+    /// The next question, which brings a denial along.
+    pub(crate) fn denied_question(&mut self) -> FlowId {
+        match self.questions.try_recv().expect("a question") {
+            Question::Flow(flow, Some(Decision::Deny { .. })) => flow.id,
             _ => panic!("another question"),
         }
     }
