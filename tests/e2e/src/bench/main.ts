@@ -10,6 +10,7 @@ import { benchCallbacks } from "./callbacks.js";
 import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
 import { benchProcesses } from "./processes.js";
+import { benchRoots } from "./roots.js";
 import { median, percentile, report } from "./statistics.js";
 
 const BOOTS = 15;
@@ -91,5 +92,6 @@ if (only === "all" || only === "files") {
   await benchFilesystems(join(examples, "serve_fs"), join(programs, "file-work"));
 }
 if (only === "all" || only === "disk") {
+  await benchRoots();
   await benchDisks(join(examples, "serve_block"), join(programs, "block-work"));
 }
