@@ -13,6 +13,7 @@ import { limits } from "../lane.js";
 import type { Scenario } from "../testing/fake-helper.js";
 import { FAKE_IMAGE, refused, type Setup, setUp } from "../testing/harness.js";
 import type { Network } from "./definition.js";
+import { CREDITS } from "./network-server.js";
 
 let setup: Setup;
 const normal = { ...limits };
@@ -62,7 +63,9 @@ test("a policy is attached before the boot, asked, and its callback's failure is
   await within(vm, async () => {
     await setup.noted("policy-0 answers decision accept");
     const notes = setup.notes();
-    assert(notes.indexOf("attach policy-0 512") < notes.indexOf("network policy-0 rules 1 TOKEN"));
+    assert(
+      notes.indexOf(`attach policy-0 ${CREDITS}`) < notes.indexOf("network policy-0 rules 1 TOKEN"),
+    );
     assert(!notes.join().includes("s3cret"));
     for await (const event of vm.events()) {
       if (event.type !== "callback-failed") continue;
@@ -125,11 +128,11 @@ test("another policy takes the place of the first, one change after the other", 
     await setup.noted("policy-3 answers decision deny");
     const order = setup.notes().filter((note) => /^(attach|policy policy|policy none)/.test(note));
     assert.deepEqual(order, [
-      "attach policy-0 512",
-      "attach policy-1 512",
+      `attach policy-0 ${CREDITS}`,
+      `attach policy-1 ${CREDITS}`,
       "policy policy-1 rules 1",
       "policy none rules 0",
-      "attach policy-3 512",
+      `attach policy-3 ${CREDITS}`,
       "policy policy-3 rules 0",
     ]);
   });
