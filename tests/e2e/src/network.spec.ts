@@ -60,7 +60,9 @@ describe("a lane with a network", LIMIT, () => {
       "outside.test": ["192.0.2.77"],
     });
     dns.truncated.add("large.test");
-    greeter = await tcpServer((socket) => socket.end("hello from the host\n"));
+    greeter = await tcpServer((socket) => {
+      socket.once("data", () => socket.end("hello from the host\n"));
+    });
     vm = await boot({}, { network: network.rules([]) });
     events = new NetworkEvents(vm);
   });

@@ -140,7 +140,9 @@ describe("lanebox shell", {
     await tmux("send-keys", "-t", "main", "echo after-$?", "Enter");
     await shows(/^after-130/m);
     await tmux("resize-window", "-t", "main", "-x", "100", "-y", "33");
-    await tmux("send-keys", "-t", "main", "clear; stty size", "Enter");
+    // What is typed may overtake the new size.
+    const resized = 'until [ "$(stty size)" = "33 100" ]; do sleep 0.1; done; clear; stty size';
+    await tmux("send-keys", "-t", "main", resized, "Enter");
     await shows(/^33 100/m);
     await tmux("send-keys", "-t", "main", "exit 42", "Enter");
     await shows(/^status=42/m);
