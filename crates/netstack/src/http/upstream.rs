@@ -1,10 +1,12 @@
 //! One HTTP connection to the upstream, and how to make it.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -66,9 +68,12 @@ pub(super) enum UpstreamError {
     #[error("it speaks another protocol than before")]
     Protocol,
     #[error("HTTP failed")]
-    Http(#[from] hyper::Error),
+    Http(#[source] hyper::Error),
     #[error("it took too long")]
     TimedOut,
+    /// It has not looked at the request (RFC 9113, 8.7).
+    #[error("it took no more requests")]
+    NotTaken,
 }
 
 /// A connection with HTTP on it.
@@ -83,6 +88,19 @@ pub(super) struct Driver(JoinHandle<()>);
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl From<hyper::Error> for UpstreamError {
+    fn from(error: hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let reason = cause.filter(|cause| cause.is_remote()).and_then(h2::Error::reason);
+        match (reason, cause) {
+            (Some(Reason::REFUSED_STREAM), Some(cause)) if cause.is_reset() => Self::NotTaken,
+            // A connection that ends goes on with the streams that it has taken.
+            (Some(Reason::NO_ERROR), Some(cause)) if cause.is_go_away() => Self::NotTaken,
+            _ => Self::Http(error),
+        }
     }
 }
 
