@@ -131,5 +131,6 @@ fn requests_outlive_connections_that_the_upstream_ends() {
     let url = format!("https://{NAME}:{}/small", world.ports.brief);
     world.lane.load("-c 2 -m 1", 500, &url);
     world.lane.load("-c 2 -m 20", 1_000, &url);
+    world.lane.load("-c 2 --h1", 500, &url);
     world.lane.end();
 }
