@@ -57,7 +57,7 @@ pub(super) struct Tunnel {
     pub(super) connection: Connection,
 }
 
-/// How often a request is sent that the upstream has not looked at: on a connection that ends, on the
+/// How often a request is sent that the upstream does not answer: on a connection that ends, on the
 /// same once more before that is known, on a new one, and on one after that.
 const ATTEMPTS: usize = 4;
 
@@ -329,7 +329,8 @@ impl Session {
     }
 
     /// Sends a request; again, on another connection, while the upstream has not looked at it and
-    /// nothing of its body is gone. A connection that carries one request at a time comes back with
+    /// nothing of its body is gone. Where the upstream may have looked at it, only if that makes no
+    /// difference (RFC 9110, 9.2.2). A connection that carries one request at a time comes back with
     /// the response.
     async fn send(
         &self,
@@ -340,8 +341,9 @@ impl Session {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
-            let spare = request.body().is_end_stream().then(|| without_body(&request));
             let mut connection = self.check_out().await?;
+            let spare = (connection.may_refuse() && request.body().is_end_stream())
+                .then(|| without_body(&request));
             let sent = timeout(deadline, connection.send(request)).await;
             let (unsent, error) = match sent.map_err(|_| UpstreamError::TimedOut)? {
                 Ok(response) => {
@@ -350,7 +352,11 @@ impl Session {
                 }
                 Err(failed) => failed,
             };
-            let spare = spare.filter(|_| matches!(error, UpstreamError::NotTaken));
+            let spare = spare.filter(|spare| match error {
+                UpstreamError::NotTaken => true,
+                UpstreamError::Ended(_) => spare.method().is_idempotent(),
+                _ => false,
+            });
             match unsent.map(|unsent| *unsent).or(spare) {
                 Some(next) if left > 0 => request = next,
                 _ => return Err(error),

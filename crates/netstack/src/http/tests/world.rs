@@ -35,7 +35,8 @@ const GENEROUS: Duration = Duration::from_secs(60);
 pub(super) struct Seen {
     pub(super) requests: Mutex<Vec<http::request::Parts>>,
     pub(super) connections: AtomicUsize,
-    /// Requests for `/reluctant` that are refused before one is answered.
+    /// Requests for `/reluctant` that are refused before one is answered; of HTTP/1.1, by an end of
+    /// the connection.
     pub(super) reluctance: AtomicUsize,
     /// Connections that end at their first request before one is served.
     pub(super) goodbyes: AtomicUsize,
