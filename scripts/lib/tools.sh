@@ -39,3 +39,21 @@ ensure_pjdfstest() {
   fi
   printf '%s\n' "$root/bin"
 }
+
+readonly MITMPROXY_VERSION=11.0.2
+
+# ensure_mitmproxy: prints the Python that has mitmproxy. Installed once a user, into the cache.
+ensure_mitmproxy() {
+  local root=$LANEBOX_CACHE/tools/mitmproxy-$MITMPROXY_VERSION staging
+  if [ ! -d "$root" ]; then
+    say "installing mitmproxy $MITMPROXY_VERSION (once)"
+    mkdir -p "$LANEBOX_CACHE/tools"
+    staging=$(mktemp -d "$LANEBOX_CACHE/tools/.staging.XXXXXX")
+    python3 -m venv "$staging/root"
+    quietly "$LANEBOX_CACHE/log/mitmproxy.log" \
+      "$staging/root/bin/pip" install --disable-pip-version-check "mitmproxy==$MITMPROXY_VERSION"
+    publish_directory "$staging/root" "$root"
+    rm -rf "$staging"
+  fi
+  printf '%s\n' "$root/bin/python"
+}

@@ -9,13 +9,18 @@
 //! Prints `ready` when the device is there, and events after, one a line. Ends by SIGINT or SIGTERM.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use netstack::device::{Device, Tap};
+use netstack::http::{Http, HttpRules, Limits, Options, Secrets, SetHeaders};
+use netstack::names::Names;
 use netstack::policy::{Allow, Rule, Rules, Services};
+use netstack::tls::{Authority, Trust};
 use netstack::{Config, Observer, Stack};
 use nix::sched::{CloneFlags, setns};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,9 +36,15 @@ struct Arguments {
     /// The largest packet of the link
     #[arg(long, default_value_t = 65_520)]
     mtu: u16,
-    /// `tcp` or `udp`, then `,to=ADDRESS[/LENGTH]` and `,ports=FIRST-LAST` as often as wanted
+    /// `tcp`, `udp` or `http`, then `,to=ADDRESS[/LENGTH]` and `,ports=FIRST-LAST` as often as wanted
     #[arg(long = "allow", value_parser = rule)]
     rules: Vec<Rule>,
+    /// What requests of `http` rules are given, as `NAME: VALUE`
+    #[arg(long = "header", value_parser = header, requires = "trust")]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A file with certificates in PEM, by which the servers of `http` rules are verified
+    #[arg(long)]
+    trust: Option<PathBuf>,
     /// Say nothing about flows
     #[arg(long)]
     quiet: bool,
@@ -44,7 +55,8 @@ fn rule(text: &str) -> Result<Rule, String> {
     let mut rule = Rule::new(match parts.next() {
         Some("tcp") => Allow::Tcp,
         Some("udp") => Allow::Udp,
-        other => return Err(format!("{other:?} is neither \"tcp\" nor \"udp\"")),
+        Some("http") => Allow::Http,
+        other => return Err(format!("{other:?} is none of \"tcp\", \"udp\" and \"http\"")),
     });
     for part in parts {
         match part.split_once('=') {
@@ -60,6 +72,31 @@ fn rule(text: &str) -> Result<Rule, String> {
         }
     }
     Ok(rule)
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(": ").ok_or("there is no \": \"")?;
+    let name = name.parse().map_err(|error| format!("{error}"))?;
+    Ok((name, value.parse().map_err(|error| format!("{error}"))?))
+}
+
+/// Interception for the rules, where there is a certificate to verify servers by.
+fn services(arguments: &Arguments) -> Result<Services, Box<dyn std::error::Error + Send + Sync>> {
+    let Some(trust) = &arguments.trust else { return Ok(Services::default()) };
+    let http = Http::new(Options {
+        names: Arc::new(Names::new()),
+        authority: Arc::new(Authority::new(SystemTime::now())?),
+        trust: Arc::new(Trust::only(&[std::fs::read_to_string(trust)?])?),
+        secrets: Arc::new(Secrets::default()),
+        limits: Limits::default(),
+        observer: netstack::http::Observer::default(),
+    });
+    let headers = arguments.headers.iter().cloned().collect::<HeaderMap>();
+    let middleware = Arc::new(SetHeaders::new(headers));
+    let rules = arguments.rules.iter().fold(HttpRules::new(http), |rules, rule| {
+        rules.rule(rule.allow_private, Some(middleware.clone()))
+    });
+    Ok(Services { http: Some(Arc::new(rules)), ..Services::default() })
 }
 
 /// Opens the device on a thread that is in the namespace; the device stays there.
@@ -79,7 +116,8 @@ fn open(arguments: &Arguments) -> Result<Tap, Box<dyn std::error::Error + Send +
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let arguments = Arguments::parse();
     let tap = open(&arguments)?;
-    let policy = Rules::new(arguments.rules, Services::default(), None);
+    let services = services(&arguments)?;
+    let policy = Rules::new(arguments.rules, services, None);
     let observer = match arguments.quiet {
         true => Observer::default(),
         false => Observer::new(|event| eprintln!("{event:?}")),

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, Version,
 };
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -56,16 +57,22 @@ pub(super) struct Tunnel {
     pub(super) connection: Connection,
 }
 
+/// How often a request is sent that the upstream does not answer: on a connection that ends, on the
+/// same once more before that is known, on a new one, and on one after that.
+const ATTEMPTS: usize = 4;
+
 /// A request that goes nowhere.
 struct Refused {
     status: StatusCode,
     refusal: Refusal,
     detail: String,
+    /// Whether the guest is told that nobody has looked at it (RFC 9113, 8.7), rather than the status.
+    not_taken: bool,
 }
 
 impl Refused {
     fn forbidden(refusal: Refusal, detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, refusal, detail: detail.into() }
+        Self { status: StatusCode::FORBIDDEN, refusal, detail: detail.into(), not_taken: false }
     }
 
     fn upstream(error: &UpstreamError) -> Self {
@@ -77,7 +84,8 @@ impl Refused {
             UpstreamError::Tls(_) | UpstreamError::Protocol => Refusal::UpstreamTls,
             _ => Refusal::Upstream,
         };
-        Self { status, refusal, detail: format!("the upstream failed: {error}") }
+        let not_taken = matches!(error, UpstreamError::NotTaken);
+        Self { status, refusal, detail: format!("the upstream failed: {error}"), not_taken }
     }
 }
 
@@ -93,11 +101,11 @@ struct Checked {
     extensions: http::Extensions,
 }
 
-/// Answers one request.
+/// Answers one request. Of HTTP/2, it may also be refused in a way that lets the guest send it again.
 pub(super) async fn handle(
     session: &Arc<Session>,
     mut request: HttpRequest<Incoming>,
-) -> Response<Body> {
+) -> Result<Response<Body>, h2::Error> {
     let busy = session.activity.begin();
     let record = Arc::new(Record::new(
         session.http.options.observer.clone(),
@@ -111,6 +119,9 @@ pub(super) async fn handle(
         Ok(response) => response,
         Err(refused) => {
             record.set_refused(refused.refusal, &refused.detail);
+            if refused.not_taken {
+                return Err(h2::Reason::REFUSED_STREAM.into());
+            }
             let mut response = Response::new(full(format!("lanebox: {}\n", refused.detail)));
             *response.status_mut() = refused.status;
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -119,10 +130,10 @@ pub(super) async fn handle(
         }
     };
     record.set_status(response.status());
-    response.map(|body| {
+    Ok(response.map(|body| {
         let body = Counted::new(body, Arc::clone(&record), Direction::ToGuest);
         Holding { body, kept: Some((busy, record)) }.boxed_unsync()
-    })
+    }))
 }
 
 /// The host that a request names, in the one way that it may.
@@ -139,6 +150,16 @@ fn host_of(request: &HttpRequest<Incoming>) -> Result<String, &'static str> {
         (Some(host), ..) | (None, Some(host), _) => Ok(host.to_owned()),
         (None, None, None) => Err("Host is missing"),
     }
+}
+
+/// The same request, had it no body.
+fn without_body(request: &HttpRequest<Body>) -> HttpRequest<Body> {
+    let mut copy = HttpRequest::new(full(""));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy.extensions_mut().clone_from(request.extensions());
+    copy
 }
 
 impl Session {
@@ -164,7 +185,7 @@ impl Session {
         let injected = headers::injected(&original, &mut checked.headers);
         if let Some(broken) = &self.broken {
             let (status, refusal) = (StatusCode::BAD_GATEWAY, Refusal::UpstreamTls);
-            return Err(Refused { status, refusal, detail: broken.clone() });
+            return Err(Refused { status, refusal, detail: broken.clone(), not_taken: false });
         }
         let upgrading = checked.upgrade.is_some();
         let request = self.compose(checked, body, record)?;
@@ -307,28 +328,38 @@ impl Session {
         Ok(request)
     }
 
-    /// Sends a request; once more on a new connection if the old one did not take it. A connection
-    /// that carries one request at a time comes back with the response.
+    /// Sends a request; again, on another connection, while the upstream has not looked at it and
+    /// nothing of its body is gone. Where the upstream may have looked at it, only if that makes no
+    /// difference (RFC 9110, 9.2.2). A connection that carries one request at a time comes back with
+    /// the response.
     async fn send(
         &self,
         request: HttpRequest<Body>,
     ) -> Result<(Response<Incoming>, Option<Connection>), UpstreamError> {
         let deadline = self.http.options.limits.response_deadline;
         let mut request = request;
-        let mut again = true;
+        let mut left = ATTEMPTS;
         loop {
+            left -= 1;
             let mut connection = self.check_out().await?;
+            let spare = (connection.may_refuse() && request.body().is_end_stream())
+                .then(|| without_body(&request));
             let sent = timeout(deadline, connection.send(request)).await;
-            match sent.map_err(|_| UpstreamError::TimedOut)? {
+            let (unsent, error) = match sent.map_err(|_| UpstreamError::TimedOut)? {
                 Ok(response) => {
                     let single = matches!(connection, Connection::Http1 { .. });
                     return Ok((response, single.then_some(connection)));
                 }
-                Err((Some(unsent), _)) if again => {
-                    again = false;
-                    request = *unsent;
-                }
-                Err((_, error)) => return Err(error),
+                Err(failed) => failed,
+            };
+            let spare = spare.filter(|spare| match error {
+                UpstreamError::NotTaken => true,
+                UpstreamError::Ended(_) => spare.method().is_idempotent(),
+                _ => false,
+            });
+            match unsent.map(|unsent| *unsent).or(spare) {
+                Some(next) if left > 0 => request = next,
+                _ => return Err(error),
             }
         }
     }

@@ -1,6 +1,5 @@
 //! A guest's connection with HTTP on it, until it ends.
 
-use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -61,7 +60,7 @@ async fn serve_http1(session: &Arc<Session>, guest: AnyStream) -> hyper::Result<
     let guest = Guarded::new(guest, longest, limits.head_deadline, session.watch.clone());
     let service = service_fn(|request| {
         let session = Arc::clone(session);
-        async move { Ok::<_, Infallible>(handle(&session, request).await) }
+        async move { handle(&session, request).await }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -80,7 +79,7 @@ async fn serve_http2(session: &Arc<Session>, guest: AnyStream) -> hyper::Result<
     let limits = session.http.options.limits;
     let service = service_fn(|request| {
         let session = Arc::clone(session);
-        async move { Ok::<_, Infallible>(handle(&session, request).await) }
+        async move { handle(&session, request).await }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -1,10 +1,12 @@
 //! One HTTP connection to the upstream, and how to make it.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -66,14 +68,20 @@ pub(super) enum UpstreamError {
     #[error("it speaks another protocol than before")]
     Protocol,
     #[error("HTTP failed")]
-    Http(#[from] hyper::Error),
+    Http(#[source] hyper::Error),
     #[error("it took too long")]
     TimedOut,
+    /// As it may do at any time, also when the next request is on its way.
+    #[error("it ended a connection that was kept")]
+    Ended(#[source] hyper::Error),
+    /// It has not looked at the request (RFC 9113, 8.7).
+    #[error("it took no more requests")]
+    NotTaken,
 }
 
 /// A connection with HTTP on it.
 pub(super) enum Connection {
-    Http1 { sender: http1::SendRequest<Body>, _driver: Driver },
+    Http1 { sender: http1::SendRequest<Body>, used: bool, _driver: Driver },
     Http2 { sender: http2::SendRequest<Body>, driver: Arc<Driver> },
 }
 
@@ -84,6 +92,24 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+impl From<hyper::Error> for UpstreamError {
+    fn from(error: hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let reason = cause.filter(|cause| cause.is_remote()).and_then(h2::Error::reason);
+        match (reason, cause) {
+            (Some(Reason::REFUSED_STREAM), Some(cause)) if cause.is_reset() => Self::NotTaken,
+            // A connection that ends goes on with the streams that it has taken.
+            (Some(Reason::NO_ERROR), Some(cause)) if cause.is_go_away() => Self::NotTaken,
+            _ => Self::Http(error),
+        }
+    }
+}
+
+/// Whether the connection has ended.
+fn is_end(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.source().is_some_and(|cause| cause.is::<io::Error>())
 }
 
 /// The request that was not sent, and why.
@@ -110,7 +136,7 @@ impl Route {
                 builder.preserve_header_case(true);
                 let (sender, connection) = builder.handshake(io).await?;
                 let driver = drive(connection.with_upgrades());
-                Ok(Connection::Http1 { sender, _driver: driver })
+                Ok(Connection::Http1 { sender, used: false, _driver: driver })
             }
             Protocol::Http2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -178,6 +204,14 @@ impl Connection {
         }
     }
 
+    /// Whether a request may come to nothing without a fault of its own.
+    pub(super) fn may_refuse(&self) -> bool {
+        match self {
+            Self::Http1 { used, .. } => *used,
+            Self::Http2 { .. } => true,
+        }
+    }
+
     /// Waits until it takes a request; `false` when it will not.
     pub(super) async fn ready(&mut self) -> bool {
         let ready = async {
@@ -194,13 +228,21 @@ impl Connection {
         &mut self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Unsent> {
+        let mut kept = false;
         let sent = match self {
-            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Self::Http1 { sender, used, .. } => {
+                kept = std::mem::replace(used, true);
+                sender.try_send_request(request).await
+            }
             Self::Http2 { sender, .. } => sender.try_send_request(request).await,
         };
         sent.map_err(|mut error: TrySendError<Request<Body>>| {
             let request = error.take_message().map(Box::new);
-            (request, error.into_error().into())
+            let error = match UpstreamError::from(error.into_error()) {
+                UpstreamError::Http(error) if kept && is_end(&error) => UpstreamError::Ended(error),
+                error => error,
+            };
+            (request, error)
         })
     }
 }

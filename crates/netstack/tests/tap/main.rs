@@ -4,9 +4,15 @@
 
 mod clients;
 mod conformance;
+mod daemon;
+mod grpc;
 mod guest;
+mod lane;
+mod nginx;
+mod paper;
 mod ping;
 mod ports;
+mod relayed;
 #[path = "../frames/servers.rs"]
 mod servers;
 mod services;

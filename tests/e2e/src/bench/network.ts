@@ -6,27 +6,19 @@
  * usage: network.js NETSTACK_TAP NETSTACK_LOAD
  */
 
-import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { promisify } from "node:util";
+import { addNamespace, DEADLINE_MS, endAll, HOST, ip, run, start } from "./namespaces.js";
 import { median, report } from "./statistics.js";
-
-const execute = promisify(execFile);
 
 const ROUNDS = 3;
 const SECONDS = 2;
-const DEADLINE_MS = 60_000;
 const IDLE_FLOWS = 1000;
 const MTUS = [65520, 1500];
 const LOAD_PORT = "7000";
 
 const [tap, load] = process.argv.slice(2);
 if (tap === undefined || load === undefined) throw new Error("usage: network.js TAP LOAD");
-
-/** The namespace of the servers and of what connects to them. */
-const HOST = `lanebox-bench-${process.pid}`;
-const started: ChildProcess[] = [];
-const namespaces: string[] = [];
 
 /** One way to connect a guest. */
 interface Kind {
@@ -79,47 +71,6 @@ const KINDS: Kind[] = [
     },
   },
 ];
-
-function ip(...args: string[]): void {
-  execFileSync("ip", args, { stdio: ["ignore", "ignore", "inherit"] });
-}
-
-function addNamespace(name: string): void {
-  ip("netns", "add", name);
-  namespaces.push(name);
-  ip("-n", name, "link", "set", "lo", "up");
-}
-
-/** Starts something that stays; `told`: what it says when it is there. */
-async function start(namespace: string, command: string[], told?: string): Promise<ChildProcess> {
-  const child = spawn("ip", ["netns", "exec", namespace, ...command], {
-    stdio: ["pipe", "pipe", "pipe"],
-  });
-  started.push(child);
-  let output = "";
-  const ready = new Promise<void>((resolve, reject) => {
-    const hear = (chunk: Buffer) => {
-      output = (output + chunk.toString()).slice(-4000);
-      if (told !== undefined && output.includes(told)) resolve();
-    };
-    child.stdout.on("data", hear);
-    child.stderr.on("data", hear);
-    child.on("close", () => reject(new Error(`${command.join(" ")} has ended:\n${output}`)));
-    const deadline = setTimeout(() => reject(new Error(`${command[0]} is not there`)), DEADLINE_MS);
-    deadline.unref();
-  });
-  // Whoever does not wait for it is not to be told of its end.
-  ready.catch(() => undefined);
-  if (told !== undefined) await ready;
-  return child;
-}
-
-/** Runs something to its end. What stays is heard meanwhile: who is not would wait to be. */
-async function run(namespace: string, command: string[]): Promise<string> {
-  const options = { timeout: DEADLINE_MS, maxBuffer: 64 << 20 };
-  const { stdout } = await execute("ip", ["netns", "exec", namespace, ...command], options);
-  return stdout;
-}
 
 /** Waits until the guest has a route. */
 async function connected(namespace: string): Promise<void> {
@@ -275,6 +226,5 @@ try {
     for (const guest of guests) guest.process.kill();
   }
 } finally {
-  for (const child of started) child.kill("SIGKILL");
-  for (const name of namespaces) ip("netns", "del", name);
+  endAll();
 }

@@ -1,5 +1,7 @@
 //! Plain HTTP/1.
 
+use std::sync::atomic::Ordering;
+
 use http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -157,6 +159,29 @@ async fn a_connection_to_the_upstream_serves_the_next_guest_too() {
         .unwrap();
     }
     assert_eq!(world.seen.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_between_two_requests_costs_none_that_may_be_sent_again() {
+    let world = World::new(Setup::default()).await;
+    let mut guest = world.connect(named(), inject()).await;
+    for (method, path, answered) in [
+        // What a new connection ends with is the answer.
+        ("GET", "/reluctant", false),
+        ("GET", "/", true),
+        ("GET", "/reluctant", true),
+        ("POST", "/reluctant", false),
+    ] {
+        world.seen.reluctance.store(1, Ordering::SeqCst);
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+        let (status, end) = match answered {
+            true => ("HTTP/1.1 200", "you asked for"),
+            false => ("HTTP/1.1 502", "the upstream failed"),
+        };
+        let answer = talk(&mut guest, request.as_bytes(), end).await;
+        assert!(answer.contains(status), "{method} {path}: {answer}");
+    }
+    assert_eq!(world.seen.requests.lock().unwrap().len(), 5);
 }
 
 #[tokio::test]

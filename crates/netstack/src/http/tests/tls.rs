@@ -1,5 +1,7 @@
 //! Through TLS, with HTTP/1.1 and HTTP/2.
 
+use std::error::Error;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +84,53 @@ async fn many_http2_streams_carry_bodies_and_trailers() {
     assert_eq!(response.status(), 403);
     drop(sender);
     let _ = driver.await;
+}
+
+/// A connection of the guest that speaks HTTP/2.
+async fn connect_http2(world: &World) -> http2::SendRequest<Body> {
+    let (guest, _) = world.connect_tls(&[Alpn::Http2], inject()).await;
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = builder.handshake(TokioIo::new(guest)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn what_the_upstream_has_not_looked_at_is_sent_again() {
+    let world = World::new(Setup { origin: Some(Alpn::Http2), ..Setup::default() }).await;
+    world.seen.goodbyes.store(1, Ordering::SeqCst);
+    world.seen.reluctance.store(2, Ordering::SeqCst);
+    let mut sender = connect_http2(&world).await;
+    for path in ["/", "/reluctant"] {
+        let request = HttpRequest::get(format!("https://{NAME}{path}")).body(full("")).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+    }
+    assert_eq!(world.seen.requests.lock().unwrap().len(), 4);
+    assert_eq!(world.header_seen(3, "authorization").unwrap(), "Bearer injected-value");
+    // Not for ever.
+    world.seen.reluctance.store(100, Ordering::SeqCst);
+    let request = HttpRequest::get(format!("https://{NAME}/reluctant")).body(full("")).unwrap();
+    let error = sender.send_request(request).await.unwrap_err();
+    assert_eq!(reason(&error), Some(h2::Reason::REFUSED_STREAM));
+}
+
+#[tokio::test]
+async fn the_guest_is_told_that_nobody_has_looked_at_a_request_with_a_body() {
+    let world = World::new(Setup { origin: Some(Alpn::Http2), ..Setup::default() }).await;
+    world.seen.reluctance.store(1, Ordering::SeqCst);
+    let mut sender = connect_http2(&world).await;
+    let post =
+        || HttpRequest::post(format!("https://{NAME}/reluctant")).body(full("body")).unwrap();
+    let error = sender.send_request(post()).await.unwrap_err();
+    assert_eq!(reason(&error), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!(world.refusal().await, Refusal::Upstream);
+    let response = sender.send_request(post()).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+fn reason(error: &hyper::Error) -> Option<h2::Reason> {
+    error.source()?.downcast_ref::<h2::Error>()?.reason()
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! The guest's side and the origin's side.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +35,11 @@ const GENEROUS: Duration = Duration::from_secs(60);
 pub(super) struct Seen {
     pub(super) requests: Mutex<Vec<http::request::Parts>>,
     pub(super) connections: AtomicUsize,
+    /// Requests for `/reluctant` that are refused before one is answered; of HTTP/1.1, by an end of
+    /// the connection.
+    pub(super) reluctance: AtomicUsize,
+    /// Connections that end at their first request before one is served.
+    pub(super) goodbyes: AtomicUsize,
 }
 
 pub(super) struct World {
@@ -234,14 +238,42 @@ async fn origin(tls: Option<(TlsAcceptor, Alpn)>, seen: Arc<Seen>) -> SocketAddr
     address
 }
 
+/// Whether one of so many is left. Takes it.
+fn takes_one(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+/// HTTP/2 up to the first request, and the word that it has not been looked at (RFC 9113, 6.8).
+async fn say_goodbye(mut stream: AnyStream) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const HEADERS: u8 = 1;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    stream.read_exact(&mut vec![0; preface.len()]).await.unwrap();
+    stream.write_all(&SETTINGS).await.unwrap();
+    let mut head = [0; 9];
+    while head[3] != HEADERS {
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+    }
+    stream.write_all(&GOAWAY).await.unwrap();
+    stream.flush().await.unwrap();
+    // The other side ends the connection.
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
 async fn serve_origin(stream: AnyStream, http2: bool, seen: Arc<Seen>) {
+    if http2 && takes_one(&seen.goodbyes) {
+        return say_goodbye(stream).await;
+    }
     let counted = Arc::new(AtomicUsize::new(0));
     let service = service_fn(move |request| {
         if counted.fetch_add(1, Ordering::SeqCst) == 0 {
             seen.connections.fetch_add(1, Ordering::SeqCst);
         }
         let seen = Arc::clone(&seen);
-        async move { Ok::<_, Infallible>(respond(request, &seen)) }
+        async move { respond(request, &seen) }
     });
     let io = TokioIo::new(stream);
     if http2 {
@@ -253,7 +285,7 @@ async fn serve_origin(stream: AnyStream, http2: bool, seen: Arc<Seen>) {
     }
 }
 
-fn respond(mut request: HttpRequest<Incoming>, seen: &Seen) -> Response<Body> {
+fn respond(mut request: HttpRequest<Incoming>, seen: &Seen) -> Result<Response<Body>, h2::Error> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     seen.requests.lock().unwrap().push(parts.clone());
@@ -262,6 +294,9 @@ fn respond(mut request: HttpRequest<Incoming>, seen: &Seen) -> Response<Body> {
         "/echo" => {
             *response.body_mut() = body.map_err(Into::into).boxed_unsync();
             response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+        }
+        "/reluctant" if takes_one(&seen.reluctance) => {
+            return Err(h2::Reason::REFUSED_STREAM.into());
         }
         "/redirect" => {
             let token = parts.headers["authorization"].to_str().unwrap();
@@ -287,5 +322,5 @@ fn respond(mut request: HttpRequest<Incoming>, seen: &Seen) -> Response<Body> {
         }
         _ => (),
     }
-    response
+    Ok(response)
 }
