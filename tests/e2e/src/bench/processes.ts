@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "lanebox";
 import { artifacts, imageFile } from "../support/artifacts.js";
 import { BUSYBOX, sandbox } from "../support/lane.js";
@@ -20,6 +21,7 @@ const ROUNDS = 3;
 const SPAWNS = 100;
 const FILES = 200;
 const ENTRIES = 10_000;
+const DEADLINE_MS = 120_000;
 
 export async function benchProcesses(): Promise<void> {
   const vm = await sandbox().boot();
@@ -50,7 +52,8 @@ export async function benchProcesses(): Promise<void> {
   });
   const bare = { out: [] as number[], in: [] as number[] };
   try {
-    await shell.ask("mount -t devtmpfs dev /dev; ls /dev/vport0p1");
+    const found = await shell.ask("port=$(ls /dev/vport*p1); echo found-$port");
+    if (!/^found-\/dev\/vport/m.test(found)) throw new Error(`no port: ${found}`);
     const socket = createConnection(path);
     for (let round = 0; round < ROUNDS; round++) {
       bare.out.push(await bareOut(shell, socket));
@@ -108,8 +111,11 @@ async function bareOut(shell: BareShell, socket: Socket): Promise<number> {
     };
     socket.on("data", hear);
   });
-  const done = shell.ask(`dd if=/dev/zero of=/dev/vport0p1 bs=64k count=${STREAM_MIB * 16}`);
-  await all;
+  const done = shell.ask(`dd if=/dev/zero of=$port bs=64k count=${STREAM_MIB * 16}`);
+  const late = sleep(DEADLINE_MS, undefined, { ref: false }).then(() => {
+    throw new Error(`only ${bytes} bytes came out of the bare port`);
+  });
+  await Promise.race([all, late]);
   const result = rate(began);
   await done;
   return result;
@@ -117,7 +123,7 @@ async function bareOut(shell: BareShell, socket: Socket): Promise<number> {
 
 async function bareIn(shell: BareShell, socket: Socket): Promise<number> {
   const began = performance.now();
-  const done = shell.ask(`head -c ${STREAM_MIB * MIB} /dev/vport0p1 | wc -c`);
+  const done = shell.ask(`head -c ${STREAM_MIB * MIB} $port | wc -c`);
   const chunk = Buffer.alloc(64 * 1024);
   for (let i = 0; i < STREAM_MIB * 16; i++) {
     if (!socket.write(chunk)) await new Promise((resolve) => socket.once("drain", resolve));
