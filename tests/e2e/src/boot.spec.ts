@@ -346,7 +346,7 @@ describe("a boot that cannot succeed", () => {
     assert.ok(await eventually(() => descendants(process.pid).length === 0));
   });
 
-  test("what is not supported yet is refused by name", async () => {
+  test("a network that is none is refused", async () => {
     assert.throws(() => sandbox({ network: {} } as never), { code: "invalid-argument" });
   });
 
