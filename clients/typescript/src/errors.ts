@@ -103,10 +103,3 @@ export class AbortError extends Error {
     this.name = "AbortError";
   }
 }
-
-/** The refusal of something that the API has and this version has not. */
-export function notSupported(what: string, remedy?: string): SandboxError {
-  return new SandboxError("not-supported", `${what} is not supported yet in this version`, {
-    remedy,
-  });
-}
