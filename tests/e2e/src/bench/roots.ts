@@ -1,11 +1,11 @@
 /** Writable roots: what they cost at boot, what installing a package costs on them, and memory. */
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Rootfs, rootfs, type Vm } from "lanebox";
 import { BUSYBOX, DEBIAN, sandbox, shell } from "../support/lane.js";
-import { helpers, memoryKiB } from "../support/processes.js";
+import { helpers } from "../support/processes.js";
 import { median, report } from "./statistics.js";
 
 const BOOTS = 10;
@@ -83,15 +83,22 @@ async function benchPackages(folder: string): Promise<void> {
   }
 }
 
+/** Memory that a process has made itself: the guest's, which it maps, is not in it. */
+function ownKiB(pid: number): number {
+  const found = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+  if (found === null) throw new Error(`no RssAnon for ${pid}`);
+  return Number(found[1]);
+}
+
 async function benchMemory(folder: string): Promise<void> {
   const base = rootfs.builtIn(BUSYBOX);
   const root = rootfs.persistent({ base, path: join(folder, "dirty"), sizeMiB: 2 * DIRTY_MIB });
   const vm = await lane(root).boot();
   const [helper] = helpers();
   if (helper === undefined) throw new Error("no helper process");
-  const before = memoryKiB(helper.pid);
+  const before = ownKiB(helper.pid);
   await shell(vm, `dd if=/dev/urandom of=/dirty bs=1M count=${DIRTY_MIB} 2>/dev/null; sync`);
-  const grown = (memoryKiB(helper.pid) - before) / 1024;
+  const grown = (ownKiB(helper.pid) - before) / 1024;
   await vm.close();
   const each = (grown * 1024) / DIRTY_MIB;
   report("memory of sandbox-host per dirty GiB, persistent root", `${each.toFixed(1)} MiB`);
