@@ -1,37 +1,9 @@
 //! What a stack tells its owner.
 
-use std::fmt;
-use std::sync::Arc;
-
 use crate::flow::Flow;
 
 /// Receives events. Called on the data path: it must not wait.
-#[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(Event) + Send + Sync>);
-
-impl Observer {
-    /// An observer that calls `receive` for each event.
-    pub fn new(receive: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(receive))
-    }
-
-    /// Tells it.
-    pub fn tell(&self, event: Event) {
-        (self.0)(event);
-    }
-}
-
-impl Default for Observer {
-    fn default() -> Self {
-        Self::new(|_| {})
-    }
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
-    }
-}
+pub type Observer = crate::observer::Observer<Event>;
 
 /// Something worth knowing.
 #[derive(Clone, Debug)]

@@ -28,6 +28,7 @@ pub mod http;
 mod icmp;
 mod link;
 pub mod names;
+mod observer;
 pub mod policy;
 mod service;
 mod stack;

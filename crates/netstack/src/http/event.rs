@@ -1,8 +1,6 @@
 //! What is told about intercepted connections. No header value, no query, no body.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::flow::FlowId;
 
@@ -92,28 +90,4 @@ pub enum Refusal {
 }
 
 /// Is told. Must not block.
-#[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(Event) + Send + Sync>);
-
-impl Observer {
-    /// An observer.
-    pub fn new(observe: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(observe))
-    }
-
-    pub(super) fn tell(&self, event: Event) {
-        (self.0)(event);
-    }
-}
-
-impl Default for Observer {
-    fn default() -> Self {
-        Self::new(|_| ())
-    }
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
-    }
-}
+pub type Observer = crate::observer::Observer<Event>;
