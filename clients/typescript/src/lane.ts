@@ -186,10 +186,7 @@ export class Lane {
     ) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
-    if (signal?.aborted) throw new AbortError(signal);
-    const call = new AbortController();
-    const deaf = onAbort(signal, () => call.abort());
-    const unclosed = onAbort(this.closed, () => call.abort());
+    const call = this.#begin(signal);
     const options = { signal: call.signal, timeoutMs: limits.networkMs };
     try {
       return await this.#call(() => make(this.#connection.network, options));
@@ -197,8 +194,7 @@ export class Lane {
       if (signal?.aborted) throw new AbortError(signal);
       throw this.closed.aborted ? closedError() : error;
     } finally {
-      deaf();
-      unclosed();
+      call.end();
     }
   }
 
@@ -216,19 +212,13 @@ export class Lane {
     signal: AbortSignal | undefined,
     make: (files: Connection["files"], options: { signal: AbortSignal }) => Promise<T>,
   ): Promise<T> {
-    if (signal?.aborted) throw new AbortError(signal);
-    this.#refuseWhenOver();
-    const call = new AbortController();
-    const deaf = onAbort(signal, () => call.abort());
-    const unclosed = onAbort(this.closed, () => call.abort());
+    const call = this.#begin(signal);
     try {
       return await make(this.#connection.files, { signal: call.signal });
     } catch (error) {
       throw await this.#fileError(error, signal);
     } finally {
-      deaf();
-      unclosed();
-      call.abort();
+      call.end();
     }
   }
 
@@ -237,20 +227,29 @@ export class Lane {
     signal: AbortSignal | undefined,
     open: (files: Connection["files"], options: { signal: AbortSignal }) => AsyncIterable<T>,
   ): AsyncGenerator<T, void> {
-    if (signal?.aborted) throw new AbortError(signal);
-    this.#refuseWhenOver();
-    const call = new AbortController();
-    const deaf = onAbort(signal, () => call.abort());
-    const unclosed = onAbort(this.closed, () => call.abort());
+    const call = this.#begin(signal);
     try {
       yield* open(this.#connection.files, { signal: call.signal });
     } catch (error) {
       throw await this.#fileError(error, signal);
     } finally {
+      call.end();
+    }
+  }
+
+  /** A call that ends when `signal` fires or the lane is closed. `end` it in any case. */
+  #begin(signal: AbortSignal | undefined): { readonly signal: AbortSignal; end(): void } {
+    if (signal?.aborted) throw new AbortError(signal);
+    this.#refuseWhenOver();
+    const call = new AbortController();
+    const deaf = onAbort(signal, () => call.abort());
+    const unclosed = onAbort(this.closed, () => call.abort());
+    const end = () => {
       deaf();
       unclosed();
       call.abort();
-    }
+    };
+    return { signal: call.signal, end };
   }
 
   async #fileError(error: unknown, signal: AbortSignal | undefined): Promise<Error> {
