@@ -33,7 +33,7 @@ function refuse(path: string, stat: Stats, user: number, accounts: () => Account
   if (uid !== 0 && uid !== user) {
     throw unsafe(
       `${path} belongs to the user ${uid}, who is neither root nor the one that runs this program (${user})`,
-      `Install it as the user that runs the program, or run: chown -R ${user} '${path}'`,
+      "Install the package as root, or as the user that runs the program",
     );
   }
   const who =
