@@ -21,16 +21,16 @@ export const INSTALL_AGAIN =
 const verified = new Map<string, string>();
 
 /**
- * Checks that the helper is the file that its descriptor means and can be executed, before it is.
+ * Checks that a program is the file that its descriptor means and can be executed, before it is.
  * A digest that was right is believed for as long as the file's device, number, size and times are
  * the same; the first look reads the whole file. Rejects with `artifact-missing` or `artifact-invalid`.
  */
-export async function verifyHelper(helper: ArtifactFile): Promise<void> {
-  const { path, digest } = helper;
+export async function verifyExecutable(program: ArtifactFile): Promise<void> {
+  const { path, digest } = program;
   try {
     const state = `${digest} ${identity(await stat(path, { bigint: true }))}`;
     if (verified.get(path) !== state) {
-      await compare(helper);
+      await compare(program);
       verified.set(path, state);
     }
     await access(path, constants.X_OK);

@@ -8,7 +8,7 @@
 // `ended` resolves once, when the helper process is gone. Nothing here rejects but the calls
 // themselves, and each of those ends by then at the latest.
 import { onAbort } from "./abort.js";
-import { type ArtifactFile, verifyHelper } from "./artifact-digest.js";
+import { type ArtifactFile, verifyExecutable } from "./artifact-digest.js";
 import { Connection } from "./connection.js";
 import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
@@ -91,7 +91,7 @@ export class Lane {
 
   /** Starts a helper. The caller must see to it that `boot`, `abandon` or `close` ends it. */
   static async start(options: LaneOptions): Promise<Lane> {
-    await verifyHelper(options.helper);
+    await verifyExecutable(options.helper);
     const helper = await Helper.start(options.helper.path, options.debugSocket);
     return new Lane(helper, options.console);
   }

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
-import { verifyHelper } from "./artifact-digest.js";
+import { verifyExecutable } from "./artifact-digest.js";
 import { findHelper } from "./artifacts.js";
 import type { SandboxError } from "./errors.js";
 import { helperPackageName, machineArchitecture } from "./machine.js";
@@ -74,7 +74,7 @@ test("the helper is signed ad hoc, with the entitlements, as a copy that is used
   const { host } = findHelper(mac);
   assert.equal(host.path, signed);
   assert.equal(host.sizeBytes, statSync(signed).size);
-  await verifyHelper(host);
+  await verifyExecutable(host);
   assert.equal(await setupMacos(mac), signed); // as often as one likes
   assert.deepEqual(readdirSync(directory).sort(), [
     "artifact.json",
@@ -90,7 +90,10 @@ test("a signed copy that was changed, or is of another helper, is refused", asyn
   fakeCodesign(SIGNS);
   const signed = await setupMacos(mac);
   writeFileSync(signed, "something else");
-  await assert.rejects(verifyHelper(findHelper(mac).host), refused("artifact-invalid", /signed/));
+  await assert.rejects(
+    verifyExecutable(findHelper(mac).host),
+    refused("artifact-invalid", /signed/),
+  );
   const descriptor = join(directory, "signed/signed.json");
   const content = JSON.parse(readFileSync(descriptor, "utf8"));
   writeFileSync(descriptor, JSON.stringify({ ...content, from: `sha256:${"0".repeat(64)}` }));

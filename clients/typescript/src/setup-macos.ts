@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { chmod, copyFile, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { type ArtifactFile, digestFile, verifyHelper } from "./artifact-digest.js";
+import { type ArtifactFile, digestFile, verifyExecutable } from "./artifact-digest.js";
 import { findHelper, requireFile } from "./artifacts.js";
 import { SandboxError } from "./errors.js";
 import { type Machine, thisMachine } from "./machine.js";
@@ -30,7 +30,7 @@ export async function setupMacos(machine: Machine = thisMachine()): Promise<stri
     );
   }
   const { directory, host } = findHelper(machine, { signed: false });
-  await verifyHelper(host);
+  await verifyExecutable(host);
   const entitlements = join(directory, "entitlements.plist");
   requireFile(entitlements);
   try {

@@ -315,14 +315,14 @@ describe("the packages of a release", { skip: noHelper }, () => {
 describe("the checks before packing", () => {
   test("refuse a helper that needs other libraries or a newer glibc, and programs that are not static", async () => {
     const url = pathToFileURL(join(checkout, "clients/typescript/scripts/release/checks.mjs")).href;
-    const { checkHelper, checkInitramfs, needed, newestGlibc } = await import(url);
+    const { checkProgram, checkInitramfs, needed, newestGlibc } = await import(url);
     const dynamic = " 0x0000000000000001 (NEEDED) Shared library: [libkrun.so.1]\n";
     assert.deepEqual(needed(dynamic), ["libkrun.so.1"]);
     assert.deepEqual(
       newestGlibc("Name: GLIBC_2.4 Flags\n Name: GLIBC_2.36\nName: GLIBC_2.9"),
       [2, 36],
     );
-    assert.throws(() => checkHelper("/usr/bin/git", "0.1.0"), /needs .*libz\.so\.1/);
+    assert.throws(() => checkProgram("/usr/bin/git", "0.1.0"), /needs .*libz\.so\.1/);
     const folder = newFolder();
     try {
       copyFileSync("/bin/true", join(folder, "init"));

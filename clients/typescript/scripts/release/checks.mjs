@@ -6,13 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fail, output } from "./common.mjs";
 
-/** The newest glibc that the helper may ask for: Debian 12's. */
+/** The newest glibc that a program may ask for: Debian 12's. */
 const GLIBC_MAX = [2, 36];
 /** Libraries of glibc and GCC, which each distribution has. libkrun and libkrunfw are linked statically. */
 const LIBRARIES = ["ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 
-/** Fails when the helper asks for a newer glibc or for another library, or is of another version. */
-export function checkHelper(path, version) {
+/** Fails when a program of ours asks for a newer glibc or for another library, or is of another version. */
+export function checkProgram(path, version) {
   const libraries = needed(output("readelf", ["--wide", "--dynamic", path]));
   const others = libraries.filter((name) => !LIBRARIES.includes(name));
   if (others.length > 0) fail(`${path} needs ${others.join(", ")}`);
@@ -37,7 +37,7 @@ export function newestGlibc(text) {
   const versions = [...text.matchAll(/\bGLIBC_(\d+(?:\.\d+)+)\b/g)].map(([, version]) =>
     version.split(".").map(Number),
   );
-  if (versions.length === 0) fail("the helper names no version of glibc");
+  if (versions.length === 0) fail("the program names no version of glibc");
   return versions.sort(compare).at(-1);
 }
 

@@ -84,7 +84,7 @@ export function licenceTexts(crates) {
   }
   const list = others.map((crate) => `${key(crate)}: ${crate.license ?? "see below"}`);
   const parts = [...texts].map(([text, of]) => `${"=".repeat(80)}\n${of.join(", ")}\n\n${text}\n`);
-  return `The crates in sandbox-host and init, and the licences that they name:\n\n${list.join("\n")}\n\n${parts.join("\n")}`;
+  return `The crates in the programs, and the licences that they name:\n\n${list.join("\n")}\n\n${parts.join("\n")}`;
 }
 
 function licenceFiles(directory) {

@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { checkHelper, checkInitramfs } from "./checks.mjs";
+import { checkInitramfs, checkProgram } from "./checks.mjs";
 import { checkout, client, fail, measure, output, readJson } from "./common.mjs";
 import { cratesOf, licenceTexts } from "./crates.mjs";
 import { helperSbom, imageSbom } from "./sbom.mjs";
@@ -53,17 +53,23 @@ async function assembleLinux(context) {
   const { folder, version, name, short } = context;
   const source = built(context, "artifact.json", "scripts/build");
   const descriptor = readJson(join(source, "artifact.json"));
-  for (const file of LINUX_FILES) checkDescribed(join(source, file), descriptor.files[file]);
-  const needs = checkHelper(join(source, "sandbox-host"), version);
+  const files = Object.keys(descriptor.files);
+  for (const file of LINUX_FILES) if (!files.includes(file)) fail(`${source} has no ${file}`);
+  for (const file of files) checkDescribed(join(source, file), descriptor.files[file]);
+  const programs = files.filter((file) => (statSync(join(source, file)).mode & 0o100) !== 0);
+  if (!programs.includes("sandbox-host")) fail(`${source}/sandbox-host cannot be executed`);
+  const glibc = programs.map((file) => [file, checkProgram(join(source, file), version).glibc]);
   checkInitramfs(join(source, "initramfs.cpio"));
   if (!existsSync(join(source, "inputs.json")))
     fail(`${source} has no inputs.json: run scripts/build`);
   const inputs = readJson(join(source, "inputs.json"));
-  for (const file of [...LINUX_FILES, "artifact.json", "inputs.json"]) put(context, source, file);
-  chmodSync(join(folder, "sandbox-host"), 0o755);
+  for (const file of [...files, "artifact.json", "inputs.json"]) put(context, source, file);
+  for (const file of programs) chmodSync(join(folder, file), 0o755);
   put(context, join(packaging, short), "README.md");
-  const crates = cratesOf(["sandbox-host", "sandbox-init"]);
-  write(context, "sbom.cdx.json", await helperSbom({ name, version, descriptor, inputs, crates }));
+  // A program has the name of its crate; sandbox-init is in the initramfs.
+  const crates = cratesOf([...programs, "sandbox-init"]);
+  const sbom = await helperSbom({ name, version, descriptor, inputs, programs, crates });
+  write(context, "sbom.cdx.json", sbom);
   helperLicences(context, crates);
   writePackageJson(context, {
     description:
@@ -75,7 +81,7 @@ async function assembleLinux(context) {
     preferUnplugged: true,
   });
   const { schema: _, ...rest } = inputs;
-  return { ...rest, glibcNeeded: needs.glibc };
+  return { ...rest, glibcNeeded: Object.fromEntries(glibc) };
 }
 
 function helperLicences(context, crates) {

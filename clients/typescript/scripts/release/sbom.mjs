@@ -7,21 +7,22 @@ import { key } from "./crates.mjs";
 
 const { ComponentType, ComponentScope, HashAlgorithm } = Enums;
 
-/** The SBOM of the Linux helper package, from its descriptor, its inputs and the crates of its programs. */
-export async function helperSbom({ name, version, descriptor, inputs, crates }) {
+/**
+ * The SBOM of the Linux helper package, from its descriptor, its inputs, the names of its programs and
+ * the crates that are in them.
+ */
+export async function helperSbom({ name, version, descriptor, inputs, programs, crates }) {
   const sha256 = (file) => hash(HashAlgorithm["SHA-256"], descriptor.files[file].sha256);
-  const programs = {
-    "sandbox-host": component(ComponentType.Application, "sandbox-host", version, {
-      purl: `pkg:generic/lanebox/sandbox-host@${version}`,
+  const program = (short, extra) =>
+    component(ComponentType.Application, short, version, {
+      purl: `pkg:generic/lanebox/${short}@${version}`,
       licenses: licence("Apache-2.0"),
-      hashes: sha256("sandbox-host"),
-    }),
-    "sandbox-init": component(ComponentType.Application, "sandbox-init", version, {
-      purl: `pkg:generic/lanebox/sandbox-init@${version}`,
-      licenses: licence("Apache-2.0"),
-      description: "/init of the initramfs, linked statically",
-    }),
-  };
+      ...extra,
+    });
+  const host = programs.map((short) => program(short, { hashes: sha256(short) }));
+  const init = program("sandbox-init", {
+    description: "/init of the initramfs, linked statically",
+  });
   const rustVersion = inputs.rustc.split(" ")[1];
   const rust = component(ComponentType.Library, "rust-std", rustVersion, {
     purl: `pkg:generic/rust-std@${rustVersion}`,
@@ -48,19 +49,22 @@ export async function helperSbom({ name, version, descriptor, inputs, crates }) 
   const root = component(ComponentType.Application, name, version, {
     purl: npmPurl(name, version),
   });
-  const libraries = crateComponents(programs, crates);
-  depends(root, [programs["sandbox-host"], kernel, initramfs]);
-  depends(initramfs, [programs["sandbox-init"], e2fsck]);
-  depends(programs["sandbox-host"], [rust]);
-  depends(programs["sandbox-init"], [rust, glibc]);
-  const own = [...Object.values(programs), rust, glibc, e2fsck, kernel, initramfs];
+  const libraries = crateComponents([...host, init], crates);
+  depends(root, [...host, kernel, initramfs]);
+  depends(initramfs, [init, e2fsck]);
+  for (const one of host) depends(one, [rust]);
+  depends(init, [rust, glibc]);
+  const own = [...host, init, rust, glibc, e2fsck, kernel, initramfs];
   return serialize(root, [...own, ...libraries]);
 }
 
-/** Components of the crates of both programs, which stand for two of them and are made to depend on them. */
+/** Components of the crates that are no programs; these stand for their own, and depend on the others. */
 function crateComponents(programs, crates) {
   const components = new Map(
-    crates.map((crate) => [key(crate), programs[crate.name] ?? crateComponent(crate)]),
+    crates.map((crate) => [
+      key(crate),
+      programs.find(({ name }) => name === crate.name) ?? crateComponent(crate),
+    ]),
   );
   for (const crate of crates) {
     depends(
@@ -68,7 +72,7 @@ function crateComponents(programs, crates) {
       crate.dependencies.map((dependency) => components.get(dependency)),
     );
   }
-  return [...components.values()].filter((one) => !Object.values(programs).includes(one));
+  return [...components.values()].filter((one) => !programs.includes(one));
 }
 
 function crateComponent(crate) {
