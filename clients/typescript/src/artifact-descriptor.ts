@@ -1,5 +1,5 @@
-// The descriptor files of artifact packages, `artifact.json` and `image.json`: read, bounded, and
-// checked like options. A wrong one is `artifact-invalid` and names the file and the field.
+// The descriptor files of artifact packages, `artifact.json`, `image.json` and `signed.json`: read,
+// bounded, and checked like options. A wrong one is `artifact-invalid` and names the file and the field.
 import { readFileSync, statSync } from "node:fs";
 import { SandboxError } from "./errors.js";
 import {
@@ -49,6 +49,16 @@ const helperDescriptor = object({
 /** What `artifact.json` says. */
 export type HelperDescriptor = ReturnType<typeof helperDescriptor>;
 
+const signedDescriptor = object({
+  schema,
+  from: matching(/^sha256:[0-9a-f]{64}$/, '"sha256:" and 64 hexadecimal digits'),
+  sha256: matching(/^[0-9a-f]{64}$/, "64 hexadecimal digits"),
+  sizeBytes: size,
+});
+
+/** What `signed.json` says: what was signed, and what became of it. */
+export type SignedDescriptor = ReturnType<typeof signedDescriptor>;
+
 /** `name:tag`; a tag that moves, such as `latest`, is refused. */
 export const imageName: Check<string> = (value, path) => {
   const pattern = /^[a-z0-9][a-z0-9._/-]{0,127}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -88,7 +98,7 @@ export type ImageDescriptor = ReturnType<typeof imageDescriptor>;
 
 /** Reads `artifact.json` of the package with this short name. */
 export function readHelperDescriptor(path: string, name: string): HelperDescriptor {
-  const descriptor = read(path, helperDescriptor);
+  const descriptor = readDescriptor(path, helperDescriptor);
   if (descriptor.name !== name) {
     throw new SandboxError(
       "artifact-invalid",
@@ -98,15 +108,20 @@ export function readHelperDescriptor(path: string, name: string): HelperDescript
   return descriptor;
 }
 
-/** Reads `image.json`. */
-export function readImageDescriptor(path: string): ImageDescriptor {
-  return read(path, imageDescriptor);
+/** Reads `signed.json`. */
+export function readSignedDescriptor(path: string): SignedDescriptor {
+  return readDescriptor(path, signedDescriptor);
 }
 
-function read<T>(path: string, check: Check<T>): T {
+/** Reads `image.json`. */
+export function readImageDescriptor(path: string): ImageDescriptor {
+  return readDescriptor(path, imageDescriptor);
+}
+
+/** Reads a file of JSON, of at most `max` bytes. Throws `artifact-invalid` with what is wrong with it. */
+export function readDescriptor<T>(path: string, check: Check<T>, max = DESCRIPTOR_MAX): T {
   try {
-    if (statSync(path).size > DESCRIPTOR_MAX)
-      throw new Error(`larger than ${DESCRIPTOR_MAX} bytes`);
+    if (statSync(path).size > max) throw new Error(`larger than ${max} bytes`);
     return check(JSON.parse(readFileSync(path, "utf8")), "descriptor");
   } catch (cause) {
     const problem = cause instanceof Error ? cause.message : String(cause);

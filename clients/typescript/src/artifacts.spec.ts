@@ -1,25 +1,28 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
-import { findHelper, findImages, helperPackageName, machineArchitecture } from "./artifacts.js";
-import { rootfs, SandboxError } from "./index.js";
-import { FAKE_IMAGE, type Setup, setUp } from "./testing/harness.js";
+import { refuseWritableByOthers } from "./artifact-safety.js";
+import { findHelper, findImages } from "./artifacts.js";
+import { rootfs, type SandboxError } from "./index.js";
+import { helperPackageName, machineArchitecture } from "./machine.js";
+import { FAKE_IMAGE, refused, type Setup, setUp } from "./testing/harness.js";
 
 let setup: Setup;
 beforeEach(() => {
   setup = setUp();
 });
 afterEach(() => setup.remove());
-
-function refused(code: string, message: RegExp): (error: unknown) => boolean {
-  return (error) => {
-    assert(error instanceof SandboxError, String(error));
-    assert.equal(error.code, code);
-    assert.match(error.message, message);
-    return true;
-  };
-}
 
 /** Changes a descriptor of the set-up. */
 function edit(path: string, change: (descriptor: Record<string, unknown>) => void): void {
@@ -85,7 +88,7 @@ test("descriptors are checked like options and name their file", () => {
     const { images, problems } = findImages();
     assert(!images.some(({ descriptor }) => descriptor.id === "fake"));
     assert.equal(problems.length, 1);
-    refused("artifact-invalid", message)(problems[0]);
+    refused("artifact-invalid", message)(problems[0]?.error);
     assert.throws(() => rootfs.builtIn(FAKE_IMAGE), refused("artifact-missing", message));
     writeFileSync(join(setup.directory, imageJson), before);
   }
@@ -118,11 +121,146 @@ test("names without a fixed version are refused", () => {
   }
 });
 
-test("an image for another processor is not offered", () => {
+const otherArchitecture = machineArchitecture() === "x86_64" ? "aarch64" : "x86_64";
+
+test("an image for another processor is not offered, and the error says whose it is", () => {
   edit(imageJson, (descriptor) => {
-    descriptor["architecture"] = machineArchitecture() === "x86_64" ? "aarch64" : "x86_64";
+    descriptor["architecture"] = otherArchitecture;
   });
-  assert.throws(() => rootfs.builtIn(FAKE_IMAGE), refused("artifact-missing", /not installed/));
+  assert.throws(
+    () => rootfs.builtIn(FAKE_IMAGE),
+    refused("artifact-missing", new RegExp(`not installed.* is for ${otherArchitecture}`)),
+  );
+});
+
+test("an image package that is there and wrong is its own error", () => {
+  cpSync(join(setup.directory, "image-fake"), join(setup.directory, "image-other-2"), {
+    recursive: true,
+  });
+  edit("image-other-2/image.json", (descriptor) => {
+    descriptor["name"] = "other:2";
+    descriptor["architecture"] = otherArchitecture;
+  });
+  assert.throws(
+    () => rootfs.builtIn("other:2"),
+    refused("platform-unsupported", new RegExp(`other:2 .*is for ${otherArchitecture}`)),
+  );
+  writeFileSync(join(setup.directory, "image-other-2/image.json"), "garbage");
+  assert.throws(() => rootfs.builtIn("other:2"), refused("artifact-invalid", /image\.json/));
+});
+
+test("a machine that there is no helper for is told so, musl among them", () => {
+  const machines = [
+    [
+      { platform: "win32", arch: "x64", libc: undefined },
+      /which is win32-x64; there are linux-x64/,
+    ],
+    [{ platform: "linux", arch: "riscv64", libc: "gnu" }, /which is linux-riscv64-gnu/],
+    [{ platform: "linux", arch: "x64", libc: "musl" }, /linux-x64-musl.*glibc 2\.36/],
+  ] as const;
+  for (const [machine, message] of machines) {
+    assert.throws(() => findHelper(machine), refused("platform-unsupported", message));
+  }
+});
+
+test("a helper package that is not installed is an error that names it", () => {
+  const machine = { platform: "darwin", arch: "arm64", libc: undefined };
+  assert.throws(
+    () => findHelper(machine),
+    (error: SandboxError) => {
+      refused("artifact-missing", /darwin-arm64 is not installed/)(error);
+      assert.match(error.remedy ?? "", /npm install @lanebox\/darwin-arm64/);
+      return true;
+    },
+  );
+});
+
+test("a helper for another processor is refused by its descriptor", () => {
+  edit(helperJson, (descriptor) => {
+    descriptor["architecture"] = otherArchitecture;
+  });
+  assert.throws(
+    () => findHelper(),
+    refused("artifact-invalid", new RegExp(`architecture: it is for ${otherArchitecture}`)),
+  );
+});
+
+test("what others can write is refused, file or folder, of the helper and of images", () => {
+  const folder = join(setup.directory, helperPackageName());
+  for (const path of ["", "artifact.json", "sandbox-host", "vmlinux", "initramfs.cpio"]) {
+    const target = join(folder, path);
+    chmodSync(target, 0o757);
+    assert.throws(
+      () => findHelper(),
+      (error: SandboxError) => {
+        refused("artifact-unsafe", /can be changed by anybody/)(error);
+        assert(error.remedy?.includes(`chmod go-w '${join(target)}'`) || path === "");
+        return true;
+      },
+    );
+    chmodSync(target, 0o755);
+  }
+  findHelper();
+  chmodSync(join(setup.directory, "image-fake/rootfs.raw"), 0o666);
+  refused("artifact-unsafe", /rootfs\.raw can be changed/)(findImages().problems[0]?.error);
+  assert.throws(() => rootfs.builtIn(FAKE_IMAGE), refused("artifact-missing", /can be changed/));
+});
+
+test("a group may write when it is the owner's own, and in no other case", () => {
+  const file = join(setup.directory, helperPackageName(), "vmlinux");
+  chmodSync(file, 0o664);
+  const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+  const users = `me:x:${uid}:${gid}::/:/bin/sh\n`;
+  const check = (accounts: { users: string; groups: string }) =>
+    refuseWritableByOthers(file, () => accounts);
+  check({ users, groups: `me:x:${gid}:\n` });
+  check({ users, groups: `me:x:${gid}:me\n` });
+  const shared = [
+    { users, groups: `staff:x:${gid}:\n` },
+    { users, groups: `me:x:${gid}:me,you\n` },
+    { users: `${users}you:x:9:${gid}::/:/bin/sh\n`, groups: `me:x:${gid}:\n` },
+    { users, groups: "" },
+    { users: "", groups: `me:x:${gid}:\n` },
+  ];
+  for (const accounts of shared) {
+    assert.throws(() => check(accounts), refused("artifact-unsafe", /changed by the group/));
+  }
+});
+
+test("what belongs to another user is refused", {
+  skip: process.getuid?.() === 0 ? false : "only root can give files away",
+}, () => {
+  chownSync(join(setup.directory, helperJson), 12345, 12345);
+  assert.throws(() => findHelper(), refused("artifact-unsafe", /belongs to the user 12345/));
+});
+
+test("a helper with another digest is not started, and one that was right is looked at again", async () => {
+  const host = join(setup.directory, helperPackageName(), "sandbox-host");
+  await (await setup.sandbox.boot()).close();
+  const started = setup.notes().length;
+  const good = readFileSync(host);
+  const bad = Buffer.from(good);
+  bad[bad.length - 2] = 0x20; // as many bytes, and still a program
+  writeFileSync(host, bad);
+  utimesSync(host, 1, 1);
+  await assert.rejects(
+    setup.sandbox.boot(),
+    refused("artifact-invalid", /sandbox-host is not the file that its descriptor means/),
+  );
+  assert.equal(setup.notes().length, started);
+  writeFileSync(host, good);
+  await (await setup.sandbox.boot()).close();
+});
+
+test("a helper that cannot be executed is an error that says what to do", async () => {
+  const host = join(setup.directory, helperPackageName(), "sandbox-host");
+  chmodSync(host, 0o644);
+  await assert.rejects(setup.sandbox.boot(), (error: SandboxError) => {
+    refused("artifact-invalid", /sandbox-host cannot be executed/)(error);
+    assert.equal(error.errno, "EACCES");
+    assert.match(error.remedy ?? "", /chmod \+x/);
+    return true;
+  });
 });
 
 test("folders that are no artifact packages are passed over", () => {

@@ -18,29 +18,34 @@
  * 3. `artifacts/` of the checkout of Lanebox that this package lies in, where `scripts/build` and
  *    `scripts/build-image` put them.
  *
- * The first folder of a name wins.
+ * The first folder of a name wins. With pnpm's layout the second place is where this package's own
+ * dependencies and peers are linked, which is why images are optional peers of it.
+ *
+ * What is found must belong to root or to this user and be writable by nobody else. Sizes are looked
+ * at here, the helper's digest before it is started; the helper checks the digests of kernel,
+ * initramfs and image on the files that it opens.
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { isAbsolute, join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
-  type Architecture,
   type HelperDescriptor,
   type ImageDescriptor,
   readHelperDescriptor,
   readImageDescriptor,
 } from "./artifact-descriptor.js";
+import { type ArtifactFile, INSTALL_AGAIN } from "./artifact-digest.js";
+import { refuseWritableByOthers } from "./artifact-safety.js";
 import { SandboxError } from "./errors.js";
-
-/** A file and what its digest must be. */
-export interface ArtifactFile {
-  /** Absolute. */
-  readonly path: string;
-  /** "sha256:" and 64 hexadecimal digits. */
-  readonly digest: string;
-  readonly sizeBytes: number;
-}
+import {
+  helperPackageName,
+  type Machine,
+  machineArchitecture,
+  thisMachine,
+  unsupported,
+} from "./machine.js";
+import { signedHelper } from "./signed-helper.js";
 
 /** The files that every boot needs. */
 export interface HelperArtifacts {
@@ -57,24 +62,8 @@ export interface FoundImage {
   readonly descriptor: ImageDescriptor;
 }
 
-const packageDirectory = fileURLToPath(new URL("..", import.meta.url));
-
-/** What this machine's processor is called in descriptors; undefined for one that Lanebox does not know. */
-export function machineArchitecture(): Architecture | undefined {
-  switch (process.arch) {
-    case "x64":
-      return "x86_64";
-    case "arm64":
-      return "aarch64";
-    default:
-      return undefined;
-  }
-}
-
-/** The short name of the helper package for this machine. */
-export function helperPackageName(): string {
-  return `${process.platform}-${process.arch}${process.platform === "linux" ? "-gnu" : ""}`;
-}
+/** The folder of this package. */
+export const packageDirectory = fileURLToPath(new URL("..", import.meta.url));
 
 /** The directories that hold artifact packages, in the order they are searched. */
 export function artifactDirectories(): string[] {
@@ -98,30 +87,54 @@ export function artifactDirectories(): string[] {
   return directories.filter(isDirectory);
 }
 
-/** Finds the helper, the kernel and the initramfs. Throws `artifact-missing` or `artifact-invalid`. */
-export function findHelper(): HelperArtifacts {
-  const name = helperPackageName();
+/** The folder of the helper package. Throws `artifact-missing` or `platform-unsupported`. */
+export function helperDirectory(machine: Machine = thisMachine()): string {
+  const name = helperPackageName(machine);
   const directory = artifactDirectories()
     .map((parent) => join(parent, name))
     .find((folder) => existsSync(join(folder, "artifact.json")));
-  if (directory === undefined) {
-    throw new SandboxError("artifact-missing", `The helper package ${name} is not installed`, {
-      remedy: `Run: npm install @lanebox/${name}, or in a checkout of Lanebox: scripts/build`,
-    });
+  if (directory !== undefined) return directory;
+  const problem = unsupported(machine);
+  if (problem !== undefined) {
+    const remedy = "README.md of Lanebox lists the machines that it runs on";
+    throw new SandboxError("platform-unsupported", problem, { remedy });
   }
-  const descriptor = readHelperDescriptor(join(directory, "artifact.json"), name);
+  throw new SandboxError("artifact-missing", `The helper package ${name} is not installed`, {
+    remedy: `Run: npm install @lanebox/${name} (npm leaves it out with --omit=optional, and when a lock file was made on another platform), or in a checkout of Lanebox: scripts/build`,
+  });
+}
+
+/**
+ * Finds the helper, the kernel and the initramfs. Throws `artifact-missing`, `artifact-invalid`,
+ * `artifact-unsafe` or `platform-unsupported`. On macOS the copy that was signed goes before the
+ * helper as it was released, unless `signed` is false.
+ */
+export function findHelper(
+  machine: Machine = thisMachine(),
+  { signed = true }: { readonly signed?: boolean } = {},
+): HelperArtifacts {
+  const directory = helperDirectory(machine);
+  const path = join(directory, "artifact.json");
+  refuseWritableByOthers(path);
+  const descriptor = readHelperDescriptor(path, helperPackageName(machine));
+  const architecture = machineArchitecture(machine);
+  if (descriptor.architecture !== architecture) {
+    throw new SandboxError(
+      "artifact-invalid",
+      `${path}: architecture: it is for ${descriptor.architecture}, and this machine is ${architecture ?? machine.arch}`,
+      { remedy: INSTALL_AGAIN },
+    );
+  }
+  const host = helperFile(directory, descriptor, "sandbox-host");
   return {
     directory,
-    host: helperFile(directory, descriptor, "sandbox-host"),
+    host: (signed && machine.platform === "darwin" && signedHelper(directory, host)) || host,
     kernel: helperFile(directory, descriptor, "vmlinux"),
     initramfs: helperFile(directory, descriptor, "initramfs.cpio"),
   };
 }
 
-/**
- * One file of the helper package. Its size is looked at here; the digests of kernel and initramfs
- * are checked by the helper, on the files it opens.
- */
+/** One file of the helper package. */
 function helperFile(
   directory: string,
   descriptor: HelperDescriptor,
@@ -135,11 +148,10 @@ function helperFile(
     throw new SandboxError(
       "artifact-invalid",
       `${path} has ${found} bytes; its artifact.json says ${sizeBytes}`,
-      {
-        remedy: "Install the package again, or build it again with scripts/build",
-      },
+      { remedy: INSTALL_AGAIN },
     );
   }
+  refuseWritableByOthers(path);
   return { path, digest: `sha256:${sha256}`, sizeBytes };
 }
 
@@ -147,30 +159,51 @@ function helperFile(
 export interface FoundImages {
   /** Those for this machine's processor, the first of each name. */
   readonly images: readonly FoundImage[];
-  /** Those whose descriptor is wrong. They do not stand in the way of others. */
-  readonly problems: readonly SandboxError[];
+  /** Those that are wrong or for another processor. They do not stand in the way of others. */
+  readonly problems: readonly ImageProblem[];
+}
+
+/** What is wrong with an image package. */
+export interface ImageProblem {
+  /** The folder's name, such as `image-debian-12`. */
+  readonly folder: string;
+  readonly error: SandboxError;
 }
 
 /** Looks at all image packages. */
 export function findImages(): FoundImages {
-  const architecture = machineArchitecture();
   const found = new Map<string, FoundImage>();
-  const problems: SandboxError[] = [];
+  const problems: ImageProblem[] = [];
   for (const parent of artifactDirectories()) {
     for (const folder of readdirSync(parent).sort()) {
       const directory = join(parent, folder);
       if (!folder.startsWith("image-") || !existsSync(join(directory, "image.json"))) continue;
       try {
-        const descriptor = readImageDescriptor(join(directory, "image.json"));
-        if (descriptor.architecture !== architecture || found.has(descriptor.name)) continue;
-        found.set(descriptor.name, { directory, descriptor });
+        const descriptor = readImage(directory);
+        if (!found.has(descriptor.name)) found.set(descriptor.name, { directory, descriptor });
       } catch (error) {
         if (!(error instanceof SandboxError)) throw error;
-        problems.push(error);
+        problems.push({ folder: basename(directory), error });
       }
     }
   }
   return { images: [...found.values()], problems };
+}
+
+/** An image package that can be used here, but for its content, which is checked at boot. */
+function readImage(directory: string): ImageDescriptor {
+  const path = join(directory, "image.json");
+  refuseWritableByOthers(path);
+  const descriptor = readImageDescriptor(path);
+  const architecture = machineArchitecture();
+  if (descriptor.architecture !== architecture) {
+    throw new SandboxError(
+      "platform-unsupported",
+      `The image ${descriptor.name} in ${directory} is for ${descriptor.architecture}, and this machine is ${architecture ?? process.arch}`,
+    );
+  }
+  refuseWritableByOthers(join(directory, descriptor.path));
+  return descriptor;
 }
 
 /** Throws `artifact-missing` when there is no file at this path. */

@@ -61,7 +61,7 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     mounts: mounts.map((mount) => mount.request),
     ...(network === undefined ? {} : { network: wireNetwork(network, FIRST_POLICY) }),
   });
-  const helper = { helperPath: host.path, console, debugSocket };
+  const helper = { helper: host, console, debugSocket };
   const callback = network?.policy?.callback;
   const served: Served = {
     mounts: mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served])),

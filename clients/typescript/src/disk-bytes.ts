@@ -38,7 +38,7 @@ async function* read(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   if (signal?.aborted) throw new AbortError(signal);
   const request = create(ReadDiskRequestSchema, { source: planRoot(image) });
-  const lane = await Lane.start({ helperPath: findHelper().host.path });
+  const lane = await Lane.start({ helper: findHelper().host });
   try {
     const chunks = new Chunks(chunkSize);
     const pieces = lane.images(signal, servedStore(image), (images, call) =>

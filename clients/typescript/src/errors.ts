@@ -11,7 +11,10 @@
  * | `not-supported` | the feature is part of the API and not of this version |
  * | `isolation-unavailable` | the isolation that was asked for cannot be had on this machine |
  * | `artifact-missing` | a kernel, image or helper file is not installed |
- * | `artifact-invalid` | such a file is there and is not what it should be |
+ * | `artifact-invalid` | such a file is there and is not what it should be: another size, another digest, a wrong descriptor, not executable |
+ * | `artifact-unsafe` | such a file, or its folder, can be changed by others than root and this user |
+ * | `platform-unsupported` | there is no helper for this operating system, processor or C library, or a file is for another one |
+ * | `signing-failed` | macOS: the helper could not be signed |
  * | `boot-failed` | the machine did not come up; `step` says where it stopped |
  * | `sandbox-exited` | the machine, its engine or the helper is gone |
  * | `sandbox-closed` | `close()` was called |
@@ -35,6 +38,9 @@ export type SandboxErrorCode =
   | "isolation-unavailable"
   | "artifact-missing"
   | "artifact-invalid"
+  | "artifact-unsafe"
+  | "platform-unsupported"
+  | "signing-failed"
   | "boot-failed"
   | "sandbox-exited"
   | "sandbox-closed"

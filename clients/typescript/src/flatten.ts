@@ -95,7 +95,7 @@ async function run(options: Checked): Promise<void> {
     clusterBytes: options.clusterSize,
     compress: options.compress,
   });
-  const lane = await Lane.start({ helperPath: findHelper().host.path });
+  const lane = await Lane.start({ helper: findHelper().host });
   try {
     await follow(lane, request, servedStore(options.source), options);
   } finally {

@@ -20,7 +20,7 @@ export interface DiskSizes {
 /** Opens a disk, its image checked against its digest, and measures it. */
 export async function inspectDisk(source: Rootfs, signal?: AbortSignal): Promise<DiskSizes> {
   const request = create(InspectDiskRequestSchema, { source: planRoot(source) });
-  const lane = await Lane.start({ helperPath: findHelper().host.path });
+  const lane = await Lane.start({ helper: findHelper().host });
   try {
     const found = lane.images(signal, servedStore(source), async function* (images, call) {
       yield await images.inspectDisk(request, call);

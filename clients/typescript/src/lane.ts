@@ -8,6 +8,7 @@
 // `ended` resolves once, when the helper process is gone. Nothing here rejects but the calls
 // themselves, and each of those ends by then at the latest.
 import { onAbort } from "./abort.js";
+import { type ArtifactFile, verifyExecutable } from "./artifact-digest.js";
 import { Connection } from "./connection.js";
 import { type ConsoleCallback, GuestConsole } from "./console.js";
 import { errorDetail, fromDetail, fromStatus, withShownConsole } from "./error-mapping.js";
@@ -48,8 +49,8 @@ export const limits = {
 
 /** How a lane's helper is started. */
 export interface LaneOptions {
-  /** Absolute path of sandbox-host. */
-  readonly helperPath: string;
+  /** The program sandbox-host. */
+  readonly helper: ArtifactFile;
   /** Absolute path of a debug socket that the helper shall open. */
   readonly debugSocket?: string | undefined;
   /** Gets the text of the guest's console. */
@@ -90,7 +91,8 @@ export class Lane {
 
   /** Starts a helper. The caller must see to it that `boot`, `abandon` or `close` ends it. */
   static async start(options: LaneOptions): Promise<Lane> {
-    const helper = await Helper.start(options.helperPath, options.debugSocket);
+    await verifyExecutable(options.helper);
+    const helper = await Helper.start(options.helper.path, options.debugSocket);
     return new Lane(helper, options.console);
   }
 

@@ -1,10 +1,11 @@
 // Root filesystems: images that boot read-only, and writable roots over them.
 import { join } from "node:path";
 import { imageFields, imageName } from "./artifact-descriptor.js";
-import { findImages, machineArchitecture } from "./artifacts.js";
+import { findImages } from "./artifacts.js";
 import { bytes } from "./disk-bytes.js";
 import { SandboxError } from "./errors.js";
 import { flatten } from "./flatten.js";
+import { machineArchitecture } from "./machine.js";
 import { RootfsImage, type RootfsImageOptions } from "./rootfs-image.js";
 import { absolutePath, invalid, object } from "./validate.js";
 import { compose, cow, ephemeral, persistent } from "./writable-rootfs.js";
@@ -17,7 +18,9 @@ function builtIn(given: string): RootfsImage {
   const found = images.find(({ descriptor }) => descriptor.name === name);
   if (found === undefined) {
     const id = name.replaceAll(/[:/]/g, "-");
-    const unread = problems.map(({ message }) => `; ${message}`).join("");
+    const itsOwn = problems.find(({ folder }) => folder === `image-${id}`);
+    if (itsOwn !== undefined) throw itsOwn.error;
+    const unread = problems.map(({ error }) => `; ${error.message}`).join("");
     throw new SandboxError("artifact-missing", `The image ${name} is not installed${unread}`, {
       remedy: `Run: npm install @lanebox/image-${id}, or in a checkout of Lanebox: scripts/build-image ${id}. \`lanebox images\` lists what is installed.`,
     });
@@ -43,8 +46,9 @@ function image(options: RootfsImageOptions): RootfsImage {
 export const rootfs = {
   /**
    * An installed image package or a locally built one, by its name, such as `"debian:12"`.
-   * Throws `invalid-argument` for a name without a fixed version and `artifact-missing`, with how to
-   * get it, for one that is not there.
+   * Throws `invalid-argument` for a name without a fixed version; `artifact-missing`, with how to get
+   * it, for one that is not there; `artifact-invalid`, `artifact-unsafe` or `platform-unsupported` for
+   * one that is there and cannot be used.
    */
   builtIn,
   /** Any image file. Throws `invalid-argument`; whether the file is there and right is checked at boot. */

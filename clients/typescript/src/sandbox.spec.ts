@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
-import { helperPackageName } from "./artifacts.js";
 import { fs, SandboxError, type VmEvent } from "./index.js";
 import { limits } from "./lane.js";
+import { helperPackageName } from "./machine.js";
 import type { Scenario } from "./testing/fake-helper.js";
 import { type Setup, setUp } from "./testing/harness.js";
 

@@ -162,6 +162,23 @@ test("cp copies from the guest, and into a root that is kept", () => {
   }
 });
 
+test("doctor --verify has a manifest and no isolation, and setup-macos takes nothing", () => {
+  assert.deepEqual(parseCommand(["doctor", "--verify"]), {
+    name: "verify",
+    json: false,
+    manifest: undefined,
+  });
+  assert.deepEqual(
+    parseCommand(["doctor", "--verify", "--json", "--manifest", "/a/release.json"]),
+    {
+      name: "verify",
+      json: true,
+      manifest: "/a/release.json",
+    },
+  );
+  assert.deepEqual(parseCommand(["setup-macos"]), { name: "setup-macos" });
+});
+
 test("doctor, images, help and version", () => {
   assert.deepEqual(parseCommand(["doctor"]), { name: "doctor", json: false, isolation: undefined });
   assert.deepEqual(parseCommand(["doctor", "--json", "--isolation", "hardware"]), {
@@ -255,6 +272,10 @@ const wrong: [string[], RegExp][] = [
   [["run", "--allow-host", "a b", "--", "true"], /--allow-host: .*'a b'/],
   [["run", "--isolation", "none", "--", "true"], /--isolation: .*'none'/],
   [["doctor", "extra"], /extra/],
+  [["doctor", "--manifest", "release.json"], /--manifest: .*--verify/],
+  [["doctor", "--verify", "--manifest", ""], /--manifest: /],
+  [["doctor", "--verify", "--isolation", "emulated"], /--isolation: /],
+  [["setup-macos", "extra"], /extra/],
   [["images", "--isolation", "hardware"], /--isolation/],
 ];
 

@@ -104,6 +104,13 @@ export type Command =
       readonly json: boolean;
       readonly isolation: IsolationMinimum | undefined;
     }
+  | {
+      readonly name: "verify";
+      readonly json: boolean;
+      /** The manifest; that of this package unless it is given. */
+      readonly manifest: string | undefined;
+    }
+  | { readonly name: "setup-macos" }
   | { readonly name: "images"; readonly json: boolean }
   | ImageInfoCommand
   | FlattenCommand
@@ -142,11 +149,24 @@ export function parseCommand(argv: readonly string[]): Command {
         ...common,
         json: { type: "boolean" },
         isolation: { type: "string" },
+        verify: { type: "boolean" },
+        manifest: { type: "string" },
       } as const;
       const { values } = parse(rest, options);
       if (values.help) return { name: "help" };
+      const json = values.json ?? false;
       const minimum = checked("--isolation", values.isolation, isolation);
-      return { name: "doctor", json: values.json ?? false, isolation: minimum };
+      const manifest = filePath("--manifest", values.manifest);
+      if (values.verify) {
+        if (minimum !== undefined) throw new UsageError("--isolation: --verify boots nothing");
+        return { name: "verify", json, manifest };
+      }
+      if (manifest !== undefined) throw new UsageError("--manifest: it is for --verify only");
+      return { name: "doctor", json, isolation: minimum };
+    }
+    case "setup-macos": {
+      const { values } = parse(rest, common);
+      return values.help ? { name: "help" } : { name: "setup-macos" };
     }
     case "images": {
       const { values } = parse(rest, { ...common, json: { type: "boolean" } } as const);
@@ -162,7 +182,9 @@ export function parseCommand(argv: readonly string[]): Command {
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing: run, shell, cp, doctor, images or image");
+      throw new UsageError(
+        "a command is missing: run, shell, cp, doctor, images, image or setup-macos",
+      );
     default:
       throw new UsageError(`unknown ${first.startsWith("-") ? "option" : "command"} '${first}'`);
   }

@@ -1,6 +1,7 @@
 // `lanebox doctor`: what the helper's probe finds here, which is what `boot` decides by, and what is
 // installed.
-import { findHelper, findImages, helperPackageName } from "../artifacts.js";
+import type { ArtifactFile } from "../artifact-digest.js";
+import { findHelper, findImages } from "../artifacts.js";
 import { kebab } from "../error-mapping.js";
 import { SandboxError } from "../errors.js";
 import {
@@ -10,6 +11,7 @@ import {
   type ProbeResponse,
 } from "../gen/lanebox/v1/sandbox_pb.js";
 import { Lane } from "../lane.js";
+import { helperPackageName } from "../machine.js";
 import { defaultMinimum, type IsolationMinimum } from "../options.js";
 import { write } from "./output.js";
 
@@ -57,7 +59,7 @@ async function examine(minimum: IsolationMinimum, version: string): Promise<Repo
     }
   };
   const helper = await attempt(findHelper);
-  const found = helper && (await attempt(() => probe(helper.host.path)));
+  const found = helper && (await attempt(() => probe(helper.host)));
   const engines = found?.engines.map(engineReport) ?? [];
   const usable = engines.filter(
     (finding) => finding.code === "ok" && meets(finding.isolation, minimum),
@@ -73,8 +75,8 @@ async function examine(minimum: IsolationMinimum, version: string): Promise<Repo
       "Run: npm install @lanebox/image-debian-12, or in a checkout of Lanebox: scripts/build-image debian-12";
     problems.push({ message: "No image is installed", remedy });
   }
-  for (const { message, remedy } of listed?.problems ?? [])
-    problems.push({ message, remedy: remedy ?? null });
+  for (const { error } of listed?.problems ?? [])
+    problems.push({ message: error.message, remedy: error.remedy ?? null });
   return {
     canBoot: usable.length > 0 && images.length > 0,
     minimumIsolation: minimum,
@@ -86,8 +88,8 @@ async function examine(minimum: IsolationMinimum, version: string): Promise<Repo
   };
 }
 
-async function probe(helperPath: string): Promise<ProbeResponse> {
-  const lane = await Lane.start({ helperPath });
+async function probe(helper: ArtifactFile): Promise<ProbeResponse> {
+  const lane = await Lane.start({ helper });
   try {
     return await lane.probe();
   } finally {

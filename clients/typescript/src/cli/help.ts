@@ -8,6 +8,9 @@ export const HELP = `usage:
   lanebox cp --persistent FILE [OPTION…] PATH guest:/PATH
                                                  copy one into a root that is kept
   lanebox doctor [--json] [--isolation KIND]     tell what this machine can run
+  lanebox doctor --verify [--json] [--manifest FILE]
+                                                 compare what is installed with the release's manifest
+  lanebox setup-macos                            macOS: sign the helper for this machine
   lanebox images [--json]                        list the images that are installed
   lanebox image info [OPTION…] IMAGE             tell what an image is and how large
   lanebox image flatten [OPTION…] IMAGE DEST     write it, with what lies over it, as one QCOW2 file
@@ -45,7 +48,8 @@ run passes stdin, stdout, stderr and the exit status through. Its own exit statu
   2 wrong arguments; 125 the VM failed; 126 the command cannot be executed; 127 it does not exist;
   128+n signal n ended it; 130, 143, 129 after Ctrl-C, SIGTERM, SIGHUP (a second one kills at once).
 shell needs a terminal, which it puts into raw mode: Ctrl-C goes to the guest.
-doctor ends with 0 when a VM can be booted here, else with 1 and what to do about it.
+doctor ends with 0 when a VM can be booted here, else with 1 and what to do about it; with --verify,
+with 0 when all that is installed is what release.json, of this package or FILE, says.
 
 environment:
   LANEBOX_MIN_ISOLATION   hardware or emulated

@@ -2,8 +2,9 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import type { ImageFact } from "../artifact-descriptor.js";
-import { machineArchitecture, requireFile } from "../artifacts.js";
+import { requireFile } from "../artifacts.js";
 import { type DiskSizes, inspectDisk } from "../inspect-disk.js";
+import { machineArchitecture } from "../machine.js";
 import { rootfs } from "../rootfs.js";
 import { RootfsImage } from "../rootfs-image.js";
 import type { Rootfs } from "../writable-rootfs.js";

@@ -23,7 +23,7 @@ export async function images(options: { readonly json: boolean }): Promise<numbe
     const lines = table([["NAME", "FORMAT", "SIZE", "FOLDER"], ...rows]);
     await write(process.stdout, sorted.length === 0 ? "no images are installed\n" : lines);
   }
-  for (const { message } of problems) await write(process.stderr, `lanebox: ${message}\n`);
+  for (const { error } of problems) await write(process.stderr, `lanebox: ${error.message}\n`);
   return problems.length === 0 ? 0 : 1;
 }
 

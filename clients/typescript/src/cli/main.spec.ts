@@ -166,6 +166,18 @@ test("ports are published, and told on stderr where the host chose; hosts become
   assert(setup.notes().includes("publish 81 8081 127.0.0.1"));
 });
 
+test("doctor --verify without a manifest, and setup-macos elsewhere, are errors with a remedy", {
+  skip: process.platform === "darwin" ? "this is macOS" : false,
+}, async () => {
+  setup = setUp();
+  const verify = lanebox(["doctor", "--verify"]);
+  assert.equal(await verify.status, 1);
+  assert.match(verify.err(), /release\.json.*\n.*--manifest FILE/);
+  const sign = lanebox(["setup-macos"]);
+  assert.equal(await sign.status, 1);
+  assert.match(sign.err(), /setup-macos signs the helper for macOS/);
+});
+
 test("doctor tells what was found, and ends by whether a VM can be booted", async () => {
   setup = setUp();
   const good = lanebox(["doctor", "--json", "--isolation", "emulated"]);

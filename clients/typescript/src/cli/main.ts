@@ -24,6 +24,13 @@ async function dispatch(command: Command): Promise<number> {
       return (await import("./cp.js")).copyCommand(command);
     case "doctor":
       return (await import("./doctor.js")).doctor(command, version());
+    case "verify":
+      return (await import("./verify.js")).verifyCommand(command);
+    case "setup-macos": {
+      const signed = await (await import("../setup-macos.js")).setupMacos();
+      await write(process.stdout, `signed ${signed}\n`);
+      return 0;
+    }
     case "images":
       return (await import("./images.js")).images(command);
     case "image-info":

@@ -9,6 +9,7 @@ import { bareMachineLike, bootBare } from "./bare-qemu.js";
 import { benchCallbacks } from "./callbacks.js";
 import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
+import { benchPackages } from "./packages.js";
 import { benchProcesses } from "./processes.js";
 import { benchRoots } from "./roots.js";
 import { median, percentile, report } from "./statistics.js";
@@ -86,6 +87,7 @@ if (only === "all") {
   await benchExec();
   benchSizes();
 }
+if (only === "all" || only === "packages") await benchPackages();
 if (only === "all" || only === "processes") await benchProcesses();
 if (only === "all" || only === "callbacks") await benchCallbacks();
 if (only === "all" || only === "files") {

@@ -7,6 +7,7 @@ import { type BootOptions, defineSandbox, rootfs, type SandboxOptions, type Vm }
 
 export const BUSYBOX = "busybox:1.35";
 export const DEBIAN = "debian:12";
+export const AGENT = "debian:12-agent";
 
 /** The engine under test. */
 export function engineUnderTest(): "qemu" | "krun" {
