@@ -4,7 +4,11 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
 
+mod block_driver;
+mod blocks;
 mod boot;
+mod files;
+mod fuse_driver;
 mod support;
 
 /// Makes a test of each function, for each engine, where it can run.
