@@ -8,7 +8,10 @@ mod block_driver;
 mod blocks;
 mod boot;
 mod files;
+mod frames;
 mod fuse_driver;
+mod held;
+mod lifecycle;
 mod support;
 
 /// Makes a test of each function, for each engine, where it can run.

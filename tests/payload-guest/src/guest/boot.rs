@@ -59,9 +59,11 @@ pub(crate) fn processors() -> u64 {
     if table == 0 || sys::read32(table) != TABLE {
         return 0;
     }
+    // The header counts the entries, which not all firmware fills in; their length is right.
+    let end = table + u64::from(sys::read16(table + 4));
     let mut entry = table + 44;
     let mut processors = 0;
-    for _ in 0..sys::read16(table + 34) {
+    while entry < end {
         if sys::read8(entry) == 0 {
             processors += u64::from(sys::read8(entry + 3) & 1);
             entry += 20;
