@@ -11,6 +11,7 @@ mod files;
 mod frames;
 mod fuse_driver;
 mod held;
+mod hostile;
 mod lifecycle;
 mod support;
 
