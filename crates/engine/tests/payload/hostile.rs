@@ -279,8 +279,10 @@ async fn registers_take_any_value(kind: EngineKind) {
 
 async fn a_device_that_is_reset_amid_requests_answers_none_of_them_later(kind: EngineKind) {
     let mut victim = Victim::new(kind).await;
-    for (device, queue) in victim.targets[..2].to_vec() {
-        let is_block = victim.guest.devices_of(BLOCK).await.unwrap()[0].number == device;
+    let block = victim.guest.devices_of(BLOCK).await.unwrap()[0].number;
+    let filesystem = victim.guest.devices_of(FILESYSTEM).await.unwrap()[0].number;
+    for (device, queue) in [(block, 0), (filesystem, REQUESTS)] {
+        let is_block = device == block;
         for round in 0..5 {
             victim.set_up(device).await;
             let chain = match is_block {
