@@ -36,7 +36,7 @@ pub struct Input {
     pub length: usize,
     /// [`crate::checksum`] of all of it.
     pub sum: u64,
-    /// Its first bytes, 256 at most.
+    /// Its first bytes, 144 at most.
     pub bytes: Vec<u8>,
 }
 

@@ -8,11 +8,14 @@ pub fn pattern(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Every word of 8 bytes is added after the sum was rotated; the last is filled up with zeroes.
+/// For each 64 bytes the sum is rotated, and their little-endian words of 8 bytes are added; the last
+/// is filled up with zeroes.
 pub fn checksum(bytes: &[u8]) -> u64 {
-    bytes.chunks(8).fold(0u64, |sum, word| {
-        let mut whole = [0; 8];
-        whole[..word.len()].copy_from_slice(word);
-        sum.rotate_left(5).wrapping_add(u64::from_le_bytes(whole))
+    bytes.chunks(64).fold(0u64, |sum, line| {
+        line.chunks(8).fold(sum.rotate_left(5), |sum, word| {
+            let mut whole = [0; 8];
+            whole[..word.len()].copy_from_slice(word);
+            sum.wrapping_add(u64::from_le_bytes(whole))
+        })
     })
 }

@@ -37,7 +37,7 @@ async fn the_guest_finds_what_the_engine_says(kind: EngineKind) {
 }
 
 async fn the_control_port_carries_more_than_its_rings_hold_both_ways(kind: EngineKind) {
-    const LENGTH: usize = 1_500_000;
+    const LENGTH: usize = 600_000;
     let (_vm, mut guest) = boot(kind, spec()).await;
     guest.say(&format!("pour {LENGTH} 7")).await.unwrap();
     let mut poured = vec![0; LENGTH];

@@ -90,7 +90,7 @@ async fn a_paused_guest_stands_still_and_goes_on(kind: EngineKind) {
 }
 
 async fn memory_is_there_as_far_as_the_map_says(kind: EngineKind) {
-    for memory_mib in [64, 700] {
+    for memory_mib in [64, 300] {
         let (_vm, mut guest) = boot(kind, VmSpec { memory_mib, ..spec() }).await;
         let touched = memory_mib - 24;
         let end = guest.numbers(&format!("touch {touched}")).await.unwrap()[0];

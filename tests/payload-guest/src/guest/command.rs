@@ -11,7 +11,8 @@
 //! take D Q                      waits for a chain; the same, with its head
 //! returned D Q                  how many chains could be taken
 //! bench D Q COUNT DEPTH STEP SEGMENT…
-//! read D OFFSET, write D OFFSET VALUE     of registers
+//! read D OFFSET [COUNT]         registers, of which it tells the last
+//! write D OFFSET VALUE…         registers, an offset and a value each time
 //! rings D Q                     addresses of descriptors, available and used ring
 //! desc D Q INDEX ADDRESS LENGTH FLAGS NEXT
 //! push D Q HEAD…                makes chains available, notify D Q  tells the device
@@ -34,7 +35,7 @@ use super::device::{Devices, register};
 use super::output::{self, Answer};
 use super::queue::Queue;
 use super::segments::{self, Memory};
-use super::words::{Words, byte};
+use super::words::{Words, byte, number as parsed};
 use super::{DATA, Problem, RINGS, sys};
 
 /// Longest line of the host's.
@@ -77,19 +78,24 @@ impl Machine {
         }
     }
 
+    /// The bytes of a line without its end; what follows it stays with the port.
     fn read_line(&mut self, port: &mut Port, line: &mut [u8]) -> Result<usize, Problem> {
         let mut length = 0;
         loop {
             let device = self.devices.get(port.device)?;
-            let Some((address, _)) = port.receive(device, 1) else {
+            let Some((address, available)) = port.peek(device) else {
                 core::hint::spin_loop();
                 continue;
             };
-            match sys::read8(address) {
-                b'\n' => return Ok(length),
-                byte => *line.get_mut(length).ok_or("a line is too long")? = byte,
+            let end = sys::find(address, available, b'\n');
+            let count = end.unwrap_or(available) as usize;
+            let target = line.get_mut(length..length + count).ok_or("a line is too long")?;
+            sys::read(address, target);
+            length += count;
+            port.consume(end.map_or(available, |end| end + 1));
+            if end.is_some() {
+                return Ok(length);
             }
-            length += 1;
         }
     }
 
@@ -141,12 +147,16 @@ impl Machine {
                 self.hexadecimal(address, length)
             }
             "read" => {
-                let value = self.devices.get(number)?.read(words.number()?);
-                self.tell(value.into())
+                let (offset, count) = (words.number()?, words.number_or(1)?);
+                let device = self.devices.get(number)?;
+                let last = (0..count).fold(0, |_, index| device.read(offset + index * 4));
+                self.tell(last.into())
             }
             "write" => {
-                let (offset, value) = (words.number()?, words.number()?);
-                self.devices.get(number)?.write(offset, value as u32);
+                let device = self.devices.get(number)?;
+                while let Some(offset) = words.next() {
+                    device.write(parsed(offset)?, words.number()? as u32);
+                }
                 self.tell(0)
             }
             _ => {
@@ -306,19 +316,21 @@ impl Machine {
         self.tell(0)
     }
 
-    /// Pieces are summed up on their own, so that the sum depends on the bytes alone.
+    /// Byte for byte, so that the sum does not depend on the pieces they come in.
     fn drink(&mut self, port: &mut Port, length: u64) -> Result<(), Problem> {
         let mut left = length;
         let mut sum = 0u64;
         while left > 0 {
             let device = self.devices.get(port.device)?;
-            let Some((address, count)) = port.receive(device, left) else {
+            let Some((address, available)) = port.peek(device) else {
                 core::hint::spin_loop();
                 continue;
             };
+            let count = available.min(left);
             for index in 0..count {
                 sum = sum.rotate_left(5).wrapping_add(sys::read8(address + index).into());
             }
+            port.consume(count);
             left -= count;
         }
         self.line(format_args!("ok {sum:#x}"))

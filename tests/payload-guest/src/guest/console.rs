@@ -74,8 +74,8 @@ impl Port {
         Ok(Self { device: number, receive, current: None })
     }
 
-    /// The next bytes that came, if any have: where they are, and how many, at most `most`.
-    pub(crate) fn receive(&mut self, device: &mut Device, most: u64) -> Option<(u64, u64)> {
+    /// The next bytes that came, if any have: where they are, and how many.
+    pub(crate) fn peek(&mut self, device: &mut Device) -> Option<(u64, u64)> {
         if let Some((head, _, 0)) = self.current {
             self.current = None;
             device.queue(self.receive).ok()?.push(head);
@@ -87,12 +87,15 @@ impl Port {
             let (address, ..) = queue.read(used.head);
             self.current = Some((used.head, address, used.length.into()));
         }
-        let (_, address, rest) = self.current.as_mut()?;
-        let length = most.min(*rest);
-        let at = *address;
-        *address += length;
-        *rest -= length;
-        Some((at, length))
+        self.current.map(|(_, address, rest)| (address, rest)).filter(|(_, rest)| *rest > 0)
+    }
+
+    /// Done with so many of them.
+    pub(crate) fn consume(&mut self, count: u64) {
+        if let Some((_, address, rest)) = self.current.as_mut() {
+            *address += count;
+            *rest = rest.saturating_sub(count);
+        }
     }
 
     /// Sends bytes, and waits until the device has taken them.

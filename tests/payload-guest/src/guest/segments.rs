@@ -89,7 +89,7 @@ fn segment(word: &str, memory: &mut Memory) -> Result<(u64, u32, u16), Problem> 
 
 /// Tells what the device was to write: each segment's length, sum, and first bytes.
 pub(crate) fn tell(queue: &Queue, head: u16, answer: &mut Answer) -> Result<(), Problem> {
-    const SHOWN: u64 = 256;
+    const SHOWN: u64 = 144;
     let mut index = head;
     for _ in 0..queue.size {
         let (address, length, flags, next) = queue.read(index);

@@ -73,11 +73,39 @@ pub(crate) fn write(address: u64, bytes: &[u8]) {
     }
 }
 
-/// Fills memory with a byte.
+/// Copies from an address.
+pub(crate) fn read(address: u64, bytes: &mut [u8]) {
+    let (length, to) = (bytes.len(), bytes.as_mut_ptr());
+    // SAFETY: writes the slice; where it reads is a device's buffer; see the module.
+    unsafe {
+        asm!("rep movsb", inout("rcx") length => _, inout("rdi") to => _,
+             inout("rsi") address => _, options(nostack));
+    }
+}
+
+/// The place of the first such byte.
+pub(crate) fn find(address: u64, length: u64, byte: u8) -> Option<u64> {
+    let rest: u64;
+    let found: u8;
+    // SAFETY: where it reads is a device's buffer; see the module.
+    unsafe {
+        // The flag says that there are none when there is nothing to compare.
+        asm!("test rcx, rcx", "setnz {found}", "jz 2f", "repne scasb", "sete {found}", "2:",
+             found = out(reg_byte) found, inout("rcx") length => rest,
+             inout("rdi") address => _, in("al") byte, options(nostack, readonly));
+    }
+    (found != 0).then(|| length - rest - 1)
+}
+
+/// Fills memory with a byte, eight at once: where kernel mode is emulated, each round of a repeated
+/// instruction takes as long as any other instruction.
 pub(crate) fn fill(address: u64, length: u64, byte: u8) {
+    let words = length / 8;
+    let word = u64::from_le_bytes([byte; 8]);
     // SAFETY: where it writes is the host's concern; see the module.
     unsafe {
-        asm!("rep stosb", inout("rcx") length => _, inout("rdi") address => _, in("al") byte,
+        asm!("rep stosq", "mov rcx, {rest}", "rep stosb", rest = in(reg) length % 8,
+             inout("rcx") words => _, inout("rdi") address => _, in("rax") word,
              options(nostack));
     }
 }
@@ -85,8 +113,16 @@ pub(crate) fn fill(address: u64, length: u64, byte: u8) {
 /// Fills memory with words that count up from `seed`; the last may be cut.
 pub(crate) fn fill_pattern(address: u64, length: u64, seed: u64) {
     let words = length / 8;
-    for index in 0..words {
-        write64(address + index * 8, seed.wrapping_add(index));
+    let (mut at, mut word) = (address, seed);
+    for _ in 0..words / 8 {
+        for index in 0..8 {
+            write64(at + index * 8, word.wrapping_add(index));
+        }
+        at += 64;
+        word = word.wrapping_add(8);
+    }
+    for index in 0..words % 8 {
+        write64(at + index * 8, word.wrapping_add(index));
     }
     let rest = (length % 8) as usize;
     write(address + words * 8, &seed.wrapping_add(words).to_le_bytes()[..rest]);
@@ -94,20 +130,27 @@ pub(crate) fn fill_pattern(address: u64, length: u64, seed: u64) {
 
 /// The sum of memory, as the library's `checksum` makes it.
 pub(crate) fn checksum(address: u64, length: u64) -> u64 {
-    let words = length / 8;
     let mut sum = 0u64;
-    for index in 0..words {
-        sum = sum.rotate_left(5).wrapping_add(read64(address + index * 8));
+    let mut at = address;
+    for _ in 0..length / 64 {
+        sum = sum.rotate_left(5);
+        for index in 0..8 {
+            sum = sum.wrapping_add(read64(at + index * 8));
+        }
+        at += 64;
     }
-    let mut rest = [0; 8];
-    for index in 0..length % 8 {
-        rest[index as usize] = read8(address + words * 8 + index);
+    let rest = length % 64;
+    if rest == 0 {
+        return sum;
     }
-    if length.is_multiple_of(8) {
-        sum
-    } else {
-        sum.rotate_left(5).wrapping_add(u64::from_le_bytes(rest))
+    sum = sum.rotate_left(5);
+    for index in 0..rest / 8 {
+        sum = sum.wrapping_add(read64(at + index * 8));
     }
+    for index in rest / 8 * 8..rest {
+        sum = sum.wrapping_add(u64::from(read8(at + index)) << (index % 8 * 8));
+    }
+    sum
 }
 
 /// Faults where no handler is, which resets: this is a triple fault.
