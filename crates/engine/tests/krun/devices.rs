@@ -110,6 +110,11 @@ fn as_many_devices_as_are_allowed_work_each() {
                     guest.set_up(number, PLAIN).await.unwrap();
                     shares += 1;
                 }
+                NETWORK => {
+                    let config = guest.bytes(&format!("config {number} 0 12")).await.unwrap();
+                    assert_eq!(config, [2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0xdc, 5], "address, MTU");
+                    assert_eq!(device.features & 0xff_ffff, 1 << 5 | 1 << 3, "no offloads");
+                }
                 _ => {}
             }
         }
