@@ -1,4 +1,4 @@
-//! Where every thread of this process that belongs to a machine begins.
+//! Where every thread begins that belongs to a machine of this process.
 
 use std::io;
 use std::sync::OnceLock;
@@ -9,13 +9,11 @@ use std::thread::{Builder, JoinHandle};
 pub enum ThreadRole {
     /// Sets a machine up, waits for its end, and frees it. The threads of its processors and its
     /// devices are born from it.
-    Monitor,
+    Machine,
     /// Runs one processor of the guest, and answers what that asks of simple devices.
     Processor,
     /// Serves a virtio device, or reads files for one.
     Device,
-    /// Looks after an engine that is a process of its own.
-    Keeper,
 }
 
 static HOOK: OnceLock<fn(ThreadRole)> = OnceLock::new();

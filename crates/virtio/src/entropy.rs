@@ -1,8 +1,5 @@
 //! virtio-rng (virtio 1.2, 5.4): random numbers of the host.
 
-use std::fs::File;
-use std::io::Read;
-
 use blockcow::ReadTarget;
 use futures::future::{FutureExt, LocalBoxFuture, ready};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
@@ -15,19 +12,17 @@ use crate::limits::{MAX_DESCRIPTORS, MAX_RANDOM_BYTES, PORT_RING_SIZE};
 use crate::local::{LocalDevice, LocalHost};
 use crate::memory::{Memory, SegmentTarget, total};
 use crate::rings::Device;
+use crate::sys;
 
 /// A source of random numbers.
 ///
 /// # Errors
-/// [`DeviceError`] when the host has none, or no thread.
+/// [`DeviceError`] when there is no thread for it.
 pub fn local_entropy(host: &LocalHost) -> Result<LocalDevice, DeviceError> {
-    let source = File::open("/dev/urandom").map_err(DeviceError::Start)?;
-    LocalDevice::start(VIRTIO_ID_RNG, Entropy { source }, host)
+    LocalDevice::start(VIRTIO_ID_RNG, Entropy, host)
 }
 
-struct Entropy {
-    source: File,
-}
+struct Entropy;
 
 impl Device for Entropy {
     type Refusal = ChainError;
@@ -60,8 +55,7 @@ impl Device for Entropy {
         }
         let length = usize::try_from(total(&writable)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length.min(MAX_RANDOM_BYTES)];
-        let filled = (&self.source)
-            .read_exact(&mut bytes)
+        let filled = sys::random(&mut bytes)
             .and_then(|()| SegmentTarget::new(memory, &writable).put(&bytes));
         let written = filled.map_or(0, |()| u32::try_from(bytes.len()).unwrap_or(0));
         Ok(ready(written).boxed_local())

@@ -19,8 +19,17 @@ use crate::error::DeviceError;
 use crate::memory::SharedMemory;
 use crate::rings::{self, Device, Notifier, Order, Setup, Start, ThreadStart, Work};
 
-/// Raises the device's interrupt. Does not wait.
+/// Tells a driver, or its transport, something. Does not wait.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
+
+/// What a device has to tell.
+#[derive(Clone)]
+pub struct Interrupts {
+    /// There is something in a used ring.
+    pub used: Interrupt,
+    /// A ring is not served any more, because the driver broke its rules.
+    pub broken: Interrupt,
+}
 
 /// What a monitor's devices share.
 #[derive(Debug, Clone)]
@@ -140,13 +149,13 @@ impl LocalDevice {
         &mut self,
         features: u64,
         setups: Vec<RingSetup>,
-        interrupt: &Interrupt,
+        interrupts: &Interrupts,
     ) -> Result<(), DeviceError> {
         let features = features & self.features;
         (self.agree)(features);
         let event_idx = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         for setup in setups {
-            self.start_ring(setup, event_idx, interrupt)?;
+            self.start_ring(setup, event_idx, interrupts)?;
         }
         Ok(())
     }
@@ -155,7 +164,7 @@ impl LocalDevice {
         &mut self,
         setup: RingSetup,
         event_idx: bool,
-        interrupt: &Interrupt,
+        interrupts: &Interrupts,
     ) -> Result<(), DeviceError> {
         let RingSetup { queue: index, size, descriptors, available, used, kick } = setup;
         let most = self.queue_sizes.get(index).copied().unwrap_or(0);
@@ -177,8 +186,8 @@ impl LocalDevice {
             index,
             queue,
             kick,
-            call: Notifier::Call(Arc::clone(interrupt)),
-            error: Notifier::Nobody,
+            call: Notifier::Call(Arc::clone(&interrupts.used)),
+            error: Notifier::Call(Arc::clone(&interrupts.broken)),
             orders: receiver,
             reply,
         };

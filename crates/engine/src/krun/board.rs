@@ -1,8 +1,8 @@
 //! The devices of a machine, and where each of them is.
 //!
-//! Ports, random numbers and the way to give memory back are in every machine; then come the
-//! network device, the disks and the filesystems, in the order of the specification. Linux names
-//! disks in the order of the command line.
+//! First come the disks and the filesystems in the order of the specification, which is the order
+//! that Linux names them in, then the network device, and what is in every machine: ports, random
+//! numbers, and the way to give memory back.
 
 use std::fmt;
 
@@ -80,15 +80,7 @@ impl Parts {
 
     /// All devices, in the order of their places.
     pub(super) fn devices(self, host: &LocalHost) -> Result<Vec<Named>, StartError> {
-        let (name, stream) = self.control_port;
-        let mut devices = vec![
-            fixed("port", local_port(&name, stream, host))?,
-            fixed("source of random numbers", local_entropy(host))?,
-            fixed("balloon", local_balloon(host))?,
-        ];
-        if let Some(NetworkSpec { frames, mac, mtu }) = self.network {
-            devices.push(fixed("network device", local_network(frames, mac, mtu, host))?);
-        }
+        let mut devices = Vec::new();
         let queues = disk_queues(self.cpus);
         for DiskSpec { serial, disk } in self.disks {
             let options = BlockOptions { serial: serial.clone(), queues };
@@ -103,6 +95,13 @@ impl Parts {
                 Err(source) => return Err(StartError::Filesystem { tag, source }),
             }
         }
+        if let Some(NetworkSpec { frames, mac, mtu }) = self.network {
+            devices.push(fixed("network device", local_network(frames, mac, mtu, host))?);
+        }
+        let (name, stream) = self.control_port;
+        devices.push(fixed("port", local_port(&name, stream, host))?);
+        devices.push(fixed("source of random numbers", local_entropy(host))?);
+        devices.push(fixed("balloon", local_balloon(host))?);
         Ok(devices)
     }
 }

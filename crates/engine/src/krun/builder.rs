@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use krun_arch::ArchMemoryInfo;
 use krun_arch::x86_64::layout::KVM_TSS_ADDRESS;
 use krun_devices::legacy::{IrqChip, IrqChipDevice, KvmIoapic};
-use krun_devices::virtio::{MmioTransport, NOTIFY_REG_OFFSET};
 use krun_devices::{Bus, BusError};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
@@ -23,7 +22,7 @@ use super::control::Control;
 use super::kernel_parameters::kernel_parameters;
 use super::ports;
 use super::processor::Processor;
-use super::transport::{Adapter, transport};
+use super::transport::{NOTIFY, Transport};
 use crate::error::{SpecError, StartError};
 use crate::spec::VmSpec;
 use crate::sys::guest_vm::{self, GuestVm};
@@ -61,14 +60,14 @@ pub(super) struct Running {
 /// A device that is watched.
 pub(super) struct Device {
     pub(super) name: String,
-    adapter: Arc<Mutex<Adapter>>,
+    transport: Arc<Mutex<Transport>>,
 }
 
 impl Device {
     /// Whether it has ended by itself, as far as can be seen without waiting.
     pub(super) fn has_ended(&self) -> bool {
-        match self.adapter.try_lock() {
-            Ok(adapter) => adapter.has_ended(),
+        match self.transport.try_lock() {
+            Ok(transport) => transport.has_ended(),
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Poisoned(_)) => true,
         }
@@ -105,7 +104,7 @@ pub(super) fn build(order: Order) -> Result<Running, StartError> {
     };
     let places: Vec<Place> = (0..parts.count()).map(board::place).collect();
     let host = LocalHost { memory: memory.clone(), thread_start: Some(threads::begin_device) };
-    let (transports, devices) = attach(vm.fd(), &interrupts, parts.devices(&host)?, &places)?;
+    let (transports, devices) = attach(vm.fd(), parts.devices(&host)?, &places)?;
 
     let memory = memory.memory();
     let load = Load {
@@ -204,34 +203,27 @@ fn layout(
 /// Puts each device behind a transport at its place.
 fn attach(
     vm: &VmFd,
-    interrupts: &IrqChip,
     devices: Vec<Named>,
     places: &[Place],
 ) -> Result<(Bus, Vec<Device>), StartError> {
+    let resource = |source| StartError::Resource { what: "a device's registers", source };
     let mut bus = Bus::new();
     let mut watched = Vec::new();
     for (Named { name, device }, place) in devices.into_iter().zip(places) {
-        let adapter = Arc::new(Mutex::new(Adapter::new(device)));
-        let device = Device { name, adapter: Arc::clone(&adapter) };
-        let mut transport = transport(adapter, Arc::clone(interrupts))?;
-        register(vm, &mut transport, *place)?;
+        let transport = Transport::new(device).map_err(resource)?;
+        register(vm, &transport, *place)?;
         let transport = Arc::new(Mutex::new(transport));
-        bus.insert(transport, place.address, TRANSPORT_BYTES).map_err(|BusError::Overlap| {
-            let source = std::io::ErrorKind::AddrInUse.into();
-            StartError::Resource { what: "a device's registers", source }
-        })?;
-        watched.push(device);
+        watched.push(Device { name, transport: Arc::clone(&transport) });
+        bus.insert(transport, place.address, TRANSPORT_BYTES)
+            .map_err(|BusError::Overlap| resource(std::io::ErrorKind::AddrInUse.into()))?;
     }
     Ok((bus, watched))
 }
 
-fn register(vm: &VmFd, transport: &mut MmioTransport, place: Place) -> Result<(), StartError> {
-    let notify = IoEventAddress::Mmio(place.address + u64::from(NOTIFY_REG_OFFSET));
-    for (index, event) in (0u32..).zip(transport.queue_evts()) {
+fn register(vm: &VmFd, transport: &Transport, place: Place) -> Result<(), StartError> {
+    let notify = IoEventAddress::Mmio(place.address + NOTIFY);
+    for (index, event) in (0u32..).zip(transport.kicks()) {
         vm.register_ioevent(event, &notify, index).map_err(StartError::kvm("KVM_IOEVENTFD"))?;
     }
-    vm.register_irqfd(transport.interrupt_evt(), place.pin)
-        .map_err(StartError::kvm("KVM_IRQFD"))?;
-    transport.set_irq_line(place.pin);
-    Ok(())
+    vm.register_irqfd(transport.interrupt(), place.pin).map_err(StartError::kvm("KVM_IRQFD"))
 }

@@ -57,7 +57,7 @@ impl Machine {
         let (tell, ended) = watch::channel(None);
         let (here, gone) = sync_channel(0);
         let its_control = Arc::clone(&control);
-        let keeper = threads::spawn(ThreadRole::Monitor, "engine-krun".to_owned(), move || {
+        let keeper = threads::spawn(ThreadRole::Machine, "engine-krun".to_owned(), move || {
             keep(order, &its_control, ready, &tell);
             drop(here);
         })

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
 
+mod devices;
 mod flat_kernel;
 #[path = "../qemu/held.rs"]
 mod held;
