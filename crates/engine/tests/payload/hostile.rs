@@ -5,9 +5,13 @@
 use engine::probe::EngineKind;
 use engine::{NetworkSpec, Vm, VmSpec};
 use payload_guest::{Chain, FREE_BEGIN, Guest, checksum, pattern};
+use tokio::io::AsyncReadExt;
 
 use crate::block_driver::{BLOCK, Block, SECTOR, Status, header, read_chain, spec_of, writable};
-use crate::fuse_driver::{FILESYSTEM, Filesystem, GETATTR, REQUESTS, ROOT, directory, request};
+use crate::chance::{Chance, INDIRECT, NEXT, WRITE, hex_of};
+use crate::fuse_driver::{
+    FILESYSTEM, Filesystem, GETATTR, PRIORITY, REQUESTS, ROOT, directory, request,
+};
 use crate::on_every_engine;
 use crate::support::{boot, spec};
 
@@ -18,11 +22,9 @@ on_every_engine! {
     a_device_that_is_reset_amid_requests_answers_none_of_them_later,
     a_driver_that_floods_the_ring_gets_no_more_than_it_holds,
     a_console_that_is_misused_costs_the_conversation_at_most,
+    rings_full_of_chance_harm_nobody_else,
 }
 
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
 const NETWORK: u32 = 1;
 const CONSOLE: u32 = 3;
 const ENTROPY: u32 = 4;
@@ -33,18 +35,27 @@ struct Victim {
     _vm: Vm,
     guest: Guest,
     _share: tempfile::TempDir,
-    _frames: std::os::unix::net::UnixStream,
     /// Number, and the queue that is worked on.
     targets: Vec<(usize, usize)>,
 }
 
 const SECTORS: usize = 256;
+/// What is on the disk: nothing that is a request when it is taken for one.
+const SEED: u64 = 0x1234_5678_0001_0000;
+
+/// Takes what a machine sends until it is gone.
+async fn drain(mut socket: tokio::net::UnixStream) {
+    let mut piece = vec![0; 1 << 16];
+    while socket.read(&mut piece).await.is_ok_and(|count| count > 0) {}
+}
 
 impl Victim {
     async fn new(kind: EngineKind) -> Self {
-        let disk = writable(SECTORS, 1).await;
+        let disk = writable(SECTORS, SEED).await;
         let share = tempfile::tempdir().unwrap();
         let (ours, frames) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        tokio::spawn(drain(tokio::net::UnixStream::from_std(ours).unwrap()));
         let spec = VmSpec {
             disks: vec![spec_of("disk", &disk)],
             filesystems: vec![directory("share", share.path())],
@@ -56,7 +67,9 @@ impl Victim {
         for device in guest.devices().await.unwrap() {
             match device.kind {
                 BLOCK => targets.push((device.number, 0)),
-                FILESYSTEM => targets.push((device.number, REQUESTS)),
+                FILESYSTEM => {
+                    targets.extend([(device.number, PRIORITY), (device.number, REQUESTS)]);
+                }
                 NETWORK => targets.extend([(device.number, 0), (device.number, 1)]),
                 // QEMU has one of its own, which takes minutes over some of this.
                 ENTROPY if kind == EngineKind::Krun => targets.push((device.number, 0)),
@@ -64,7 +77,7 @@ impl Victim {
             }
         }
         assert!(targets.len() >= 4, "{targets:?}");
-        Self { _vm: vm, guest, _share: share, _frames: ours, targets }
+        Self { _vm: vm, guest, _share: share, targets }
     }
 
     /// Begins anew with one device.
@@ -89,7 +102,7 @@ impl Victim {
             match device.kind {
                 BLOCK => {
                     let block = Block { device: number, offered: 0 };
-                    let there = checksum(&pattern(SECTOR, 1));
+                    let there = checksum(&pattern(SECTOR, SEED));
                     assert_eq!(block.read(guest, 0, SECTOR).await, there, "{after}");
                 }
                 FILESYSTEM => {
@@ -181,10 +194,6 @@ async fn chains_that_no_driver_may_make_harm_nobody_else(kind: EngineKind) {
         }
         victim.all_work(&format!("device {device}, queue {queue}")).await;
     }
-}
-
-fn hex_of(number: u64) -> String {
-    number.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn rings_that_are_nowhere_harm_nobody_else(kind: EngineKind) {
@@ -299,7 +308,7 @@ async fn a_device_that_is_reset_amid_requests_answers_none_of_them_later(kind: E
             assert_eq!(victim.guest.numbers(&returned).await.unwrap(), [0]);
             if is_block {
                 let block = Block { device, offered: 0 };
-                let there = checksum(&pattern(SECTOR, 1 + 7 * 64));
+                let there = checksum(&pattern(SECTOR, SEED + 7 * 64));
                 assert_eq!(block.read(&mut victim.guest, 7, SECTOR).await, there);
             } else {
                 Filesystem { device }.init(&mut victim.guest).await;
@@ -333,7 +342,7 @@ async fn a_driver_that_floods_the_ring_gets_no_more_than_it_holds(kind: EngineKi
     let chain = Chain::out(&head[..1]).and_out(&head[1..9]).and_out(&head[9..]);
     let chain = chain.and_input(100).and_input(412).and_input(1);
     let taken = victim.guest.run(device, 0, &chain).await.unwrap();
-    let there = pattern(SECTOR, 1 + 3 * 64);
+    let there = pattern(SECTOR, SEED + 3 * 64);
     assert_eq!(taken.inputs[0].bytes, there[..100]);
     assert_eq!(taken.inputs[1].sum, checksum(&there[100..]));
     assert_eq!(crate::block_driver::status(&taken), Status::Ok);
@@ -364,4 +373,23 @@ async fn a_console_that_is_misused_costs_the_conversation_at_most(kind: EngineKi
     vm.resume().await.unwrap();
     vm.kill();
     assert_eq!(vm.wait().await.reason, engine::ExitReason::Killed);
+}
+
+async fn rings_full_of_chance_harm_nobody_else(kind: EngineKind) {
+    let mut victim = Victim::new(kind).await;
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    for (device, queue) in victim.targets.clone() {
+        for round in 0..20 {
+            victim.set_up(device).await;
+            let rings = victim.guest.numbers(&format!("rings {device} {queue}")).await.unwrap();
+            let table = chance.table(rings[1]);
+            victim.guest.ask(&format!("poke {:#x} {table}", rings[1])).await.unwrap();
+            let heads: Vec<String> =
+                (0..4 + round % 8).map(|_| (chance.next() % 17).to_string()).collect();
+            let push = format!("push {device} {queue} {}", heads.join(" "));
+            victim.guest.ask(&push).await.unwrap();
+            victim.guest.ask(&format!("notify {device} {queue}")).await.unwrap();
+        }
+        victim.all_work(&format!("device {device}, queue {queue}")).await;
+    }
 }

@@ -7,6 +7,7 @@
 mod block_driver;
 mod blocks;
 mod boot;
+mod chance;
 mod files;
 mod frames;
 mod fuse_driver;
