@@ -53,25 +53,27 @@ common:
     call payload_main
     ud2
 
-// What the compiler takes for granted.
+// What the compiler takes for granted; eight bytes at once, where instructions are emulated.
     .text
     .globl memcpy
 memcpy:
     movq %rdi, %rax
-    movq %rdx, %rcx
+1:  movq %rdx, %rcx
+    shrq $3, %rcx
+    rep movsq
+    movl %edx, %ecx
+    andl $7, %ecx
     rep movsb
     ret
     .globl memmove
 memmove:
     movq %rdi, %rax
+    movq %rdi, %rcx
+    subq %rsi, %rcx
+    cmpq %rdx, %rcx
+    jae 1b
     movq %rdx, %rcx
-    movq %rdi, %rdx
-    subq %rsi, %rdx
-    cmpq %rcx, %rdx
-    jb 1f
-    rep movsb
-    ret
-1:  leaq -1(%rdi,%rcx), %rdi
+    leaq -1(%rdi,%rcx), %rdi
     leaq -1(%rsi,%rcx), %rsi
     std
     rep movsb
@@ -80,8 +82,14 @@ memmove:
     .globl memset
 memset:
     movq %rdi, %r8
-    movl %esi, %eax
+    movzbl %sil, %eax
+    movabsq $0x0101010101010101, %rcx
+    imulq %rcx, %rax
     movq %rdx, %rcx
+    shrq $3, %rcx
+    rep stosq
+    movl %edx, %ecx
+    andl $7, %ecx
     rep stosb
     movq %r8, %rax
     ret

@@ -18,6 +18,7 @@ on_every_engine! {
     a_disk_that_cannot_be_written_says_so,
     as_many_disks_as_are_allowed_are_told_apart,
     requests_side_by_side_come_back_each_with_its_own,
+    a_request_that_is_done_raises_the_interrupt_until_it_is_acknowledged,
 }
 
 /// Feature bits (virtio 1.2, 5.2.3).
@@ -121,5 +122,24 @@ async fn requests_side_by_side_come_back_each_with_its_own(kind: EngineKind) {
             assert!(expected.remove(&(head, taken.inputs[0].sum)), "{head}");
         }
         assert!(expected.is_empty());
+    }
+}
+
+async fn a_request_that_is_done_raises_the_interrupt_until_it_is_acknowledged(kind: EngineKind) {
+    // InterruptStatus and InterruptACK (virtio 1.2, 4.2.2).
+    const STATUS: u32 = 0x60;
+    const ACKNOWLEDGE: u32 = 0x64;
+    let disk = plain(64, 0);
+    let disks = vec![spec_of("disk", &disk)];
+    let (_vm, mut guest) = boot(kind, engine::VmSpec { disks, ..spec() }).await;
+    let block = Block::all(&mut guest).await.remove(0);
+    let device = block.device;
+    for _ in 0..3 {
+        block.read(&mut guest, 0, SECTOR).await;
+        // The answer may be seen before the interrupt is.
+        while guest.numbers(&format!("read {device} {STATUS}")).await.unwrap() != [1] {}
+        guest.ask(&format!("write {device} {ACKNOWLEDGE} 1")).await.unwrap();
+        let status = guest.numbers(&format!("read {device} {STATUS}")).await.unwrap();
+        assert_eq!(status, [0]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the guest is born with: devices, the command line, memory, processors.
 
 use engine::probe::EngineKind;
-use payload_guest::{checksum, pattern};
+use payload_guest::{Chain, checksum, pattern};
 
 use crate::on_every_engine;
 use crate::support::{boot, read_until, spec};
@@ -9,10 +9,14 @@ use crate::support::{boot, read_until, spec};
 on_every_engine! {
     the_guest_finds_what_the_engine_says,
     the_control_port_carries_more_than_its_rings_hold_both_ways,
+    random_numbers_come_and_never_the_same,
 }
 
 const VERSION_1: u64 = 1 << 32;
+/// Types of devices (virtio 1.2, 5).
 const CONSOLE: u32 = 3;
+const ENTROPY: u32 = 4;
+const BALLOON: u32 = 5;
 
 async fn the_guest_finds_what_the_engine_says(kind: EngineKind) {
     let mut spec = spec();
@@ -22,11 +26,22 @@ async fn the_guest_finds_what_the_engine_says(kind: EngineKind) {
     let devices = guest.devices().await.unwrap();
     assert_eq!(devices.iter().filter(|device| device.kind == CONSOLE).count(), 1, "{devices:?}");
     assert!(devices.iter().all(|device| device.features & VERSION_1 != 0), "{devices:?}");
+    // Nothing that nobody asked for: no sockets, no network, no disk, no filesystem.
+    let others =
+        devices.iter().filter(|device| ![CONSOLE, ENTROPY, BALLOON].contains(&device.kind));
+    assert_eq!(others.count(), 0, "{devices:?}");
     let line = guest.bytes("cmdline").await.unwrap();
     let line = String::from_utf8(line).unwrap();
     let named = line.split(' ').filter(|word| word.starts_with("virtio_mmio.device="));
     assert_eq!(named.count(), devices.len(), "{line}");
     assert!(line.split(' ').any(|word| word == "panic=-1"), "{line}");
+    for (name, value) in std::env::vars() {
+        let said = value.len() > 8 && line.contains(&value) || line.contains(&format!("{name}="));
+        assert!(!said, "the environment of the host, {name}, is in {line}");
+    }
+    for foreign in ["krun", "KRUN", "tsi", "--"] {
+        assert!(!line.contains(foreign), "{line}");
+    }
     // The map leaves out what the firmware takes for itself.
     let [memory] = guest.numbers("memory").await.unwrap()[..] else { panic!("one number") };
     assert!((95 << 20..=96 << 20).contains(&memory), "{memory}");
@@ -50,4 +65,16 @@ async fn the_control_port_carries_more_than_its_rings_hold_both_ways(kind: Engin
     guest.send(sent).await.unwrap();
     let sum = sent.iter().fold(0u64, |sum, byte| sum.rotate_left(5).wrapping_add((*byte).into()));
     assert_eq!(guest.answer().await.unwrap(), [format!("{sum:#x}")]);
+}
+
+async fn random_numbers_come_and_never_the_same(kind: EngineKind) {
+    let (_vm, mut guest) = boot(kind, spec()).await;
+    let [device] = &guest.devices_of(ENTROPY).await.unwrap()[..] else { panic!("one device") };
+    guest.set_up(device.number, VERSION_1).await.unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..8 {
+        let taken = guest.run(device.number, 0, &Chain::input(64)).await.unwrap();
+        assert!((16..=64).contains(&taken.length), "{taken:?}");
+        assert!(seen.insert(taken.inputs[0].bytes[..16].to_vec()), "{taken:?}");
+    }
 }

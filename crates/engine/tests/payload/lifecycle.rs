@@ -6,7 +6,8 @@ use engine::probe::EngineKind;
 use engine::{ControlError, ExitReason, VmSpec};
 use tokio::io::AsyncReadExt;
 
-use crate::block_driver::{Block, SECTOR, spec_of, writable};
+use crate::block_driver::{Block, SECTOR, Status, read_chain, spec_of, status, writable};
+use crate::fuse_driver::{Filesystem, GETATTR, REQUESTS, ROOT, directory, reply, request};
 use crate::held::{held, resident_kib};
 use crate::on_every_engine;
 use crate::support::{boot, read_until, spec};
@@ -16,6 +17,7 @@ on_every_engine! {
     a_panic_is_told_on_the_console_and_resets,
     kill_ends_a_guest_that_never_looks_up,
     a_paused_guest_stands_still_and_goes_on,
+    a_pause_amid_requests_loses_none,
     memory_is_there_as_far_as_the_map_says,
     processors_are_as_many_as_were_asked_for,
     many_boots_leave_nothing_behind,
@@ -49,14 +51,50 @@ async fn a_panic_is_told_on_the_console_and_resets(kind: EngineKind) {
 }
 
 async fn kill_ends_a_guest_that_never_looks_up(kind: EngineKind) {
-    let (mut vm, mut guest) = boot(kind, spec()).await;
-    guest.devices().await.unwrap();
-    guest.say("loop").await.unwrap();
-    let waited = tokio::time::timeout(Duration::from_millis(100), vm.wait()).await;
-    assert!(waited.is_err(), "it runs");
-    vm.kill();
-    vm.kill();
-    assert_eq!(vm.wait().await.reason, ExitReason::Killed);
+    // The last fills a console that nobody reads.
+    for deed in ["loop", "halt", "count"] {
+        let (mut vm, mut guest) = boot(kind, spec()).await;
+        guest.devices().await.unwrap();
+        guest.say(deed).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(100), vm.wait()).await;
+        assert!(waited.is_err(), "{deed}: it runs");
+        vm.pause().await.unwrap();
+        vm.resume().await.unwrap();
+        vm.kill();
+        vm.kill();
+        assert_eq!(vm.wait().await.reason, ExitReason::Killed, "{deed}");
+    }
+}
+
+async fn a_pause_amid_requests_loses_none(kind: EngineKind) {
+    let disk = writable(4096, 1).await;
+    let share = tempfile::tempdir().unwrap();
+    let spec = VmSpec {
+        disks: vec![spec_of("d", &disk)],
+        filesystems: vec![directory("share", share.path())],
+        ..spec()
+    };
+    let (vm, mut guest) = boot(kind, spec).await;
+    let block = Block::all(&mut guest).await.remove(0);
+    let fs = Filesystem::all(&mut guest).await.remove(0);
+    for round in 0..3 {
+        for number in 0..15 {
+            let read = read_chain(round * 100 + number * 8, 8 * SECTOR);
+            guest.post(block.device, 0, &read).await.unwrap();
+            let ask = request(GETATTR, ROOT, &[0; 16], 104);
+            guest.post(fs.device, REQUESTS, &ask).await.unwrap();
+            if number % 5 == 4 {
+                vm.pause().await.unwrap();
+                vm.resume().await.unwrap();
+            }
+        }
+        for _ in 0..15 {
+            let (taken, _) = guest.take(block.device, 0).await.unwrap();
+            assert_eq!(status(&taken), Status::Ok);
+            let (taken, _) = guest.take(fs.device, REQUESTS).await.unwrap();
+            assert_eq!(reply(&taken).error, 0);
+        }
+    }
 }
 
 async fn a_paused_guest_stands_still_and_goes_on(kind: EngineKind) {

@@ -1,13 +1,13 @@
 //! What the tests share.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::future::Future;
 use std::io::{Seek, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::probe::{EngineKind, FindingCode};
-use engine::{StartError, Vm, VmSpec};
+use engine::{Vm, VmSpec};
 use payload_guest::Guest;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -27,36 +27,20 @@ pub(crate) fn on<F: Future<Output = ()>>(
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        if let Some(reason) = unusable(kind).await {
-            println!("skipped: {test} on {kind:?}: {reason}");
+        if let Some(reason) = unusable(kind) {
+            println!("skipped: {test} on {kind}: {reason}");
             return;
         }
         tokio::time::timeout(PATIENCE, body(kind)).await.expect("in time");
     });
 }
 
-/// Why an engine cannot run here. The payload guest needs less than Linux does of the processor:
+/// Why an engine cannot run here. The payload guest needs less of the processor than Linux does:
 /// that kernel mode is emulated is no reason.
-async fn unusable(kind: EngineKind) -> Option<String> {
-    match kind {
-        EngineKind::Qemu => {
-            let usable = |finding: &engine::probe::Finding| {
-                finding.engine == kind && finding.code == FindingCode::Ok
-            };
-            let found = engine::probe::probe().iter().any(usable);
-            (!found).then(|| "there is no usable QEMU".to_owned())
-        }
-        EngineKind::Krun => {
-            if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-                return Some(format!("/dev/kvm: {error}"));
-            }
-            // Whatever else is wrong with this kernel is told later than that.
-            match engine::start(kind, VmSpec { kernel: file(b"none"), ..spec() }).await {
-                Err(error @ StartError::EngineNotBuilt(_)) => Some(error.to_string()),
-                _ => None,
-            }
-        }
-    }
+fn unusable(kind: EngineKind) -> Option<String> {
+    let finding = engine::probe::probe().into_iter().find(|finding| finding.engine == kind)?;
+    let runs = matches!(finding.code, FindingCode::Ok | FindingCode::KernelModeEmulated);
+    (!runs).then_some(finding.detail)
 }
 
 /// A machine with the payload guest and nothing else to it.

@@ -21,7 +21,7 @@
 //! say TEXT                      to the serial port
 //! pour LENGTH SEED              sends a pattern, drink LENGTH  receives and sums up
 //! count                         prints growing numbers to the serial port for ever
-//! loop | triple-fault | panic
+//! loop | halt | triple-fault | panic
 //! ```
 //! Each is answered by lines of which the last begins with `ok` or `error`.
 
@@ -124,6 +124,7 @@ impl Machine {
             "drink" => self.drink(port, words.number()?),
             "count" => count(),
             "loop" => sys::spin(),
+            "halt" => sys::halt(),
             "triple-fault" => sys::reset(),
             "panic" => panic!("told to"),
             command => self.drive(command, words),

@@ -71,6 +71,9 @@ impl Port {
         let receive = if id == 0 { 0 } else { 2 + 2 * id as usize };
         post(device, receive, DATA_BUFFERS)?;
         send(device, id, PORT_OPEN)?;
+        // QEMU looks for what came before the port was open when the queue is kicked, or a second
+        // later.
+        device.notify(receive);
         Ok(Self { device: number, receive, current: None })
     }
 

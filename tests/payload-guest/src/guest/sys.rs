@@ -167,3 +167,9 @@ pub(crate) fn spin() -> ! {
     // SAFETY: does nothing.
     unsafe { asm!("2: jmp 2b", options(noreturn)) }
 }
+
+/// Waits for ever, without interrupts.
+pub(crate) fn halt() -> ! {
+    // SAFETY: does nothing.
+    unsafe { asm!("2: hlt", "jmp 2b", options(noreturn)) }
+}
