@@ -213,14 +213,6 @@ impl LocalDevice {
         }
     }
 
-    /// Ends it.
-    ///
-    /// # Errors
-    /// When it had ended by itself before, which is a defect.
-    pub fn stop(mut self) -> Result<(), DeviceError> {
-        self.end().map_err(DeviceError::Start)
-    }
-
     fn end(&mut self) -> io::Result<()> {
         self.running.clear();
         self.work = None;
@@ -238,3 +230,6 @@ impl Drop for LocalDevice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
