@@ -20,7 +20,8 @@ pub struct VmSpec {
     /// Guest memory in MiB, [`VmSpec::MIN_MEMORY_MIB`] to [`VmSpec::MAX_MEMORY_MIB`]. It is taken
     /// from the host as the guest touches it, not at once.
     pub memory_mib: u32,
-    /// The kernel: an uncompressed x86-64 ELF `vmlinux` with a PVH entry, or a bzImage.
+    /// The kernel: an uncompressed x86-64 ELF `vmlinux` with a PVH entry. QEMU takes a bzImage, too;
+    /// krun needs no PVH entry.
     pub kernel: File,
     /// The initial file system: a cpio archive, best uncompressed.
     pub initramfs: File,

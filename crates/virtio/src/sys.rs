@@ -1,9 +1,10 @@
-//! Reading from a file straight into a guest's memory, handing pieces of it on, and waiting for a
-//! file.
+//! Reading from a file straight into a guest's memory, handing pieces of it on or back to the host,
+//! waiting for a file, and random numbers.
 #![allow(
     unsafe_code,
     reason = "vm-memory has no read that takes an offset and flags; vfs reaches guest memory by raw \
-              pointers; tokio's registration of a descriptor rests on a promise"
+              pointers; tokio's registration of a descriptor rests on a promise; madvise and \
+              getrandom"
 )]
 
 use std::any::Any;
@@ -53,6 +54,39 @@ fn is_not_now(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAGAIN | libc::EINTR | libc::EOPNOTSUPP | libc::ENOSYS)
     )
+}
+
+/// Fills the bytes with random ones.
+pub(crate) fn random(mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: as many bytes as it says are writable there.
+        let result = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        match usize::try_from(result) {
+            Ok(count) => bytes = &mut bytes[count..],
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Gives the whole pages of a slice back to the host; they read as zeros from then on. The memory
+/// must be private and anonymous for that.
+pub(crate) fn discard(slice: &VolatileSlice<'_>) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let guard = slice.ptr_guard_mut();
+    let begin = guard.as_ptr().align_offset(PAGE);
+    let length = guard.len().saturating_sub(begin) / PAGE * PAGE;
+    if length == 0 {
+        return Ok(());
+    }
+    let first = guard.as_ptr().wrapping_add(begin);
+    // SAFETY: the pages lie inside of the slice, whose memory is the guest's and mapped as long as
+    // the guard is there; guest memory may change at any time, so also to zeros.
+    let result = unsafe { libc::madvise(first.cast(), length, libc::MADV_DONTNEED) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Lets the current runtime wait until the file can be read.
