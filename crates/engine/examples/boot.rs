@@ -1,5 +1,5 @@
 //! Boots a kernel and shows its console with the milliseconds since the start:
-//! `boot KERNEL INITRAMFS [CPUS [MEMORY_MIB]]`. What the guest writes to its control port is shown
+//! `boot ENGINE KERNEL INITRAMFS [CPUS [MEMORY_MIB]]`. What the guest writes to its control port is shown
 //! with a `>` before it.
 
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
@@ -16,8 +16,13 @@ use tokio::net::UnixStream;
 fn main() -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kernel, initramfs, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: boot KERNEL INITRAMFS [CPUS [MEMORY_MIB]]".into());
+    let [engine, kernel, initramfs, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: boot krun|qemu KERNEL INITRAMFS [CPUS [MEMORY_MIB]]".into());
+    };
+    let engine = match engine.as_str() {
+        "krun" => EngineKind::Krun,
+        "qemu" => EngineKind::Qemu,
+        other => return Err(format!("there is no engine {other}").into()),
     };
     let number = |index: usize, default| rest.get(index).map_or(Ok(default), |text| text.parse());
     let spec = VmSpec {
@@ -32,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut vm = start(EngineKind::Qemu, spec).await?;
+        let mut vm = start(engine, spec).await?;
         println!("{:6} {}", begun.elapsed().as_millis(), vm.detail());
         let console = show(vm.take_console(), "", begun);
         let control = show(vm.take_control(), "> ", begun);

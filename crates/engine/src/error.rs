@@ -51,6 +51,22 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
+    /// KVM refused a call that sets a machine up.
+    #[error("KVM does not do {call}: {problem}")]
+    Kvm {
+        /// Name of the call.
+        call: &'static str,
+        /// What it said.
+        problem: String,
+    },
+    /// A device that every machine has could not be served.
+    #[error("The {device} cannot be served")]
+    Device {
+        /// Which.
+        device: &'static str,
+        /// What is wrong.
+        source: virtio::DeviceError,
+    },
     /// A device could not be served.
     #[error("The disk {serial:?} cannot be served")]
     Disk {
@@ -89,6 +105,13 @@ pub enum StartError {
     /// The engine's control channel said something that makes no sense.
     #[error("The engine cannot be controlled")]
     Control(#[from] ControlError),
+}
+
+impl StartError {
+    /// Of a call of KVM.
+    pub(crate) fn kvm(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
+        move |error| Self::Kvm { call, problem: error.to_string() }
+    }
 }
 
 /// Why a running machine did not do what it was told.

@@ -3,14 +3,15 @@
 /// The end of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// Status the engine's process exited with; `None` when a signal ended it.
+    /// Status the engine's process exited with; `None` when a signal ended it, or when the engine
+    /// has no process of its own.
     pub code: Option<i32>,
     /// Number of the signal that ended the engine's process.
     pub signal: Option<i32>,
     /// Who ended the machine, as far as the engine told.
     pub reason: ExitReason,
     /// The last that the engine itself wrote to its standard error, at most 8 KiB, UTF-8 made
-    /// valid. Not the guest's console.
+    /// valid, or why it failed. Not the guest's console.
     pub last_words: String,
 }
 

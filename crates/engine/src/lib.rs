@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! probe() ── findings ──► choose(minimum, engine) ── Choice ──► start(kind, VmSpec) ──► Vm
+//!                                                                    ├── krun: in this process
 //!                                                                    └── qemu: a child process
 //! ```
 //! Owns the engine's process, its devices' servers and the sockets between them: dropping a [`Vm`]
@@ -9,22 +10,26 @@
 //! port, of gRPC, or of where images come from. Refuses a downgrade: [`probe::choose`] never
 //! answers with less isolation than was asked for, and [`start`] starts what it is told or fails.
 //!
-//! The second engine, krun, has its place in `src/krun`; until it is there, choosing it is
-//! [`StartError::EngineNotBuilt`].
+//! krun is there on Linux on x86-64; elsewhere choosing it is [`StartError::EngineNotBuilt`].
 
 pub mod probe;
 
+mod device_queues;
 mod error;
 mod exit;
 mod host_memory;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod krun;
 mod qemu;
 mod spec;
 mod sys;
+mod threads;
 mod usage;
 mod vm;
 
 pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
 pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
+pub use threads::{ThreadRole, on_thread_start};
 pub use usage::Usage;
 pub use vm::{Vm, start};

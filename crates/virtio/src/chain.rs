@@ -37,6 +37,9 @@ pub enum ChainError {
     /// Less to read than a request of the device begins with.
     #[error("A request has no header")]
     NoHeader,
+    /// Nothing to write an answer to.
+    #[error("A request has no place for an answer")]
+    NoRoom,
     /// Nothing to write the status to.
     #[error("A request has no place for its status")]
     NoStatus,

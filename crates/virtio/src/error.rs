@@ -11,6 +11,12 @@ pub enum DeviceError {
     /// Not 1 to [`crate::limits::MAX_QUEUES`].
     #[error("The device cannot have {0} queues; 1 to 16 are possible")]
     Queues(u16),
+    /// Not 1 to 36 bytes.
+    #[error("The tag {0:?} must have 1 to 36 bytes")]
+    Tag(String),
+    /// A driver set up a ring that cannot be.
+    #[error("The driver set up an impossible ring")]
+    Ring(#[source] virtio_queue::Error),
     /// A thread, socket or event loop could not be made.
     #[error("The device could not be started")]
     Start(#[source] io::Error),

@@ -5,6 +5,25 @@ use std::time::Duration;
 /// Largest ring the front end may ask for (virtio 1.2, 2.6 allows 32,768; QEMU's limit is this).
 pub const MAX_RING_SIZE: u16 = 1024;
 
+/// Ring of a disk in this process: room for two of the largest requests.
+pub const BLOCK_RING_SIZE: u16 = 256;
+
+/// Ring of a console's port.
+pub const PORT_RING_SIZE: u16 = 64;
+
+/// Bytes that go through a port at once.
+pub const PORT_PIECE: usize = 64 << 10;
+
+/// Messages to a console's driver that are kept for it while it gives no place for them. It needs
+/// three.
+pub const MAX_CONSOLE_MESSAGES: usize = 32;
+
+/// Bytes of the largest Ethernet frame: header, VLAN tag and a packet of 65,535 bytes.
+pub const MAX_FRAME: usize = 18 + 65_535;
+
+/// Random bytes that a request gets at most.
+pub const MAX_RANDOM_BYTES: usize = 64 << 10;
+
 /// Most queues of a device; a filesystem has one more, of high priority.
 pub const MAX_QUEUES: u16 = 16;
 

@@ -26,6 +26,11 @@ pub struct Segment {
     pub length: u32,
 }
 
+/// Bytes of all segments together.
+pub(crate) fn total(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| u64::from(segment.length)).sum()
+}
+
 /// Segments that are filled from front to back.
 #[derive(Debug)]
 pub struct SegmentTarget<'a> {

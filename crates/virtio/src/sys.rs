@@ -55,6 +55,23 @@ fn is_not_now(error: &io::Error) -> bool {
     )
 }
 
+/// Gives the whole pages of a slice back to the host; they read as zeros from then on. The memory
+/// must be private and anonymous for that.
+pub(crate) fn discard(slice: &VolatileSlice<'_>) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let guard = slice.ptr_guard_mut();
+    let begin = guard.as_ptr().align_offset(PAGE);
+    let length = guard.len().saturating_sub(begin) / PAGE * PAGE;
+    if length == 0 {
+        return Ok(());
+    }
+    let first = guard.as_ptr().wrapping_add(begin);
+    // SAFETY: the pages lie inside of the slice, whose memory is the guest's and mapped as long as
+    // the guard is there; guest memory may change at any time, so also to zeros.
+    let result = unsafe { libc::madvise(first.cast(), length, libc::MADV_DONTNEED) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets the current runtime wait until the file can be read.
 pub(crate) fn await_readable(file: File) -> io::Result<AsyncFd<File>> {
     // SAFETY: a `File` names one descriptor and keeps it open for as long as it lives, and it is

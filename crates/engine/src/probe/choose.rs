@@ -5,9 +5,9 @@ use crate::probe::{EngineKind, Finding, FindingCode, IsolationKind};
 /// Engines in the order they are preferred.
 const PREFERENCE: [EngineKind; 2] = [EngineKind::Krun, EngineKind::Qemu];
 
-/// Whether this version has the engine for hardware isolation in it. While it has not, no remedy
+/// Whether this version has the engine for hardware isolation in it. Where it has not, no remedy
 /// may send the user off to repair a /dev/kvm that nothing would use.
-pub(super) const KRUN_BUILT: bool = false;
+pub(super) const KRUN_BUILT: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
 /// The engine to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::os::fd::RawFd;
 
-use super::devices::FILESYSTEM_QUEUES;
+use crate::device_queues::FILESYSTEM_QUEUES;
 
 /// Descriptors of a filesystem's queue, the most that QEMU allows. Linux makes no larger requests
 /// than a queue has descriptors, less four: QEMU's default of 128 would not do for 1 MiB, which is

@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 
 use virtio::{BlockOptions, DeviceServer, serve_block, serve_filesystem};
 
+use crate::device_queues::FILESYSTEM_QUEUES;
 use crate::error::StartError;
 use crate::spec::{DiskSpec, FilesystemSpec};
 
-/// Queues of a disk: one for each processor, up to what one service thread keeps busy.
-const MAX_DISK_QUEUES: u32 = 4;
-/// Request queues of a filesystem: Linux 6.1, our guests' kernel, uses no more.
-pub(super) const FILESYSTEM_QUEUES: u16 = 1;
 /// How long the servers may take to end after QEMU has. They see the end of file at once; only a
 /// system call that hangs in the host's kernel, or a host that lets nobody run, holds one up.
 const END_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,11 +37,6 @@ impl fmt::Display for Name {
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     servers: Vec<(Name, DeviceServer)>,
-}
-
-/// How many queues a disk of a machine with so many processors has.
-pub(super) fn disk_queues(cpus: u32) -> u16 {
-    u16::try_from(cpus.clamp(1, MAX_DISK_QUEUES)).expect("the maximum is small")
 }
 
 impl Devices {
@@ -151,10 +143,5 @@ mod tests {
         drop(front_end);
         let failure = tokio::time::timeout(Duration::from_millis(50), devices.failure()).await;
         assert!(failure.is_err(), "{failure:?}");
-    }
-
-    #[test]
-    fn there_is_a_queue_for_each_processor_up_to_four() {
-        assert_eq!([1, 2, 4, 5, 64].map(disk_queues), [1, 2, 4, 4, 4]);
     }
 }

@@ -8,15 +8,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::command_line::{CommandLine, NetworkDevice, second_transports};
-use super::devices::{self, Devices};
+use super::devices::Devices;
 use super::keeper::Keeper;
 use super::kernel_parameters::kernel_parameters;
 use super::program;
 use super::qmp::Version;
+use crate::device_queues::disk_queues;
 use crate::error::{ControlError, StartError};
 use crate::exit::{Exit, ExitReason};
 use crate::spec::VmSpec;
 use crate::sys::{child, tsc};
+use crate::vm::Ports;
 
 /// How long QEMU may take to set a machine up. It takes 50 ms; a host that is out of memory or
 /// overloaded gets a chance.
@@ -33,12 +35,6 @@ pub(crate) struct Machine {
     failure: Option<String>,
 }
 
-/// The host's ends of the guest's ports.
-pub(crate) struct Ports {
-    pub(crate) control: UnixStream,
-    pub(crate) console: UnixStream,
-}
-
 impl Machine {
     /// Starts QEMU and waits until it has set the machine up; the guest is running by then.
     pub(crate) async fn start(spec: VmSpec) -> Result<(Self, Ports), StartError> {
@@ -52,7 +48,7 @@ impl Machine {
         let (control, control_fd) = passed.socket("the control port")?;
         let (console, console_fd) = passed.socket("the console")?;
         let (monitor, monitor_fd) = passed.socket("the control channel")?;
-        let disk_queues = devices::disk_queues(spec.cpus);
+        let disk_queues = disk_queues(spec.cpus);
         let mut disks = Vec::new();
         for disk in spec.disks {
             let (ours, fd) = passed.socket("a disk's socket")?;

@@ -158,7 +158,7 @@ fn enter_long_mode(vcpu: &VcpuFd) -> Result<(), Failure> {
 }
 
 /// Has KVM_RUN end with EINTR when `signal` is pending, and for no other signal.
-fn only_interrupted_by(vcpu: &VcpuFd, signal: Signal) -> Result<(), Failure> {
+pub(crate) fn only_interrupted_by(vcpu: &VcpuFd, signal: Signal) -> Result<(), Failure> {
     #[repr(C)]
     struct SignalMask {
         length: u32,

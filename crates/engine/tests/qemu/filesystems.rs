@@ -15,8 +15,9 @@ use vfs::host_dir::{Access, HostDir, HostDirOptions};
 
 use crate::answers::Answers;
 use crate::flat_kernel::{Then, flat_kernel};
+use crate::held::held;
 use crate::linux_guest::linux;
-use crate::support::{alone, boot, disk, held, process_state, read_until, spec};
+use crate::support::{alone, boot, disk, process_state, read_until, spec};
 
 fn server(fs: impl vfs::FileSystem) -> Arc<dyn Serve> {
     Arc::new(Server::new(fs, Limits::default(), Observer::log()))

@@ -10,7 +10,8 @@ use engine::{ControlError, ExitReason, StartError};
 use tokio::io::AsyncReadExt;
 
 use crate::flat_kernel::{Then, flat_kernel};
-use crate::support::{alone, boot, disk, held, process_state, read_until, spec};
+use crate::held::held;
+use crate::support::{alone, boot, disk, process_state, read_until, spec};
 
 const BECOME_PARENT: &str = "LANEBOX_ENGINE_TEST_PARENT";
 
@@ -213,15 +214,6 @@ fn memory_beyond_the_host_and_senseless_options_are_refused_by_name() {
         assert_eq!(option(start(bad_serial).await), "disks.serial");
         let too_many = |spec: &mut engine::VmSpec| spec.disks.extend((0..5).map(|_| disk("x", 1)));
         assert_eq!(option(start(too_many).await), "disks");
-    });
-}
-
-#[test]
-fn krun_is_not_built_and_says_so() {
-    alone("krun_is_not_built_and_says_so", async {
-        let spec = spec(flat_kernel(b"", Then::Halt));
-        let error = engine::start(EngineKind::Krun, spec).await.unwrap_err();
-        assert!(matches!(error, StartError::EngineNotBuilt(EngineKind::Krun)), "{error:?}");
     });
 }
 

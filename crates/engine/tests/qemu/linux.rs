@@ -3,8 +3,9 @@
 use engine::ExitReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::held::held;
 use crate::linux_guest::linux;
-use crate::support::{alone, boot, disk, file, held, process_state, read_until};
+use crate::support::{alone, boot, disk, file, process_state, read_until};
 
 #[test]
 fn linux_sees_the_processors_and_the_memory_it_was_given() {

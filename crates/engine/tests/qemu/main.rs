@@ -5,6 +5,7 @@
 mod answers;
 mod filesystems;
 mod flat_kernel;
+mod held;
 mod lifecycle;
 mod linux;
 mod linux_guest;

@@ -4,8 +4,9 @@ use engine::{ExitReason, NetworkSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::held::held;
 use crate::linux_guest::linux;
-use crate::support::{alone, boot, held, read_until};
+use crate::support::{alone, boot, read_until};
 
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x15];
 const GATEWAY: [u8; 4] = [10, 0, 2, 1];

@@ -8,17 +8,20 @@ use blockcow::{Disk, ReadTarget, WriteError};
 use futures::future::{FutureExt, LocalBoxFuture};
 use tokio::time::timeout;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_ID_BYTES};
+use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::config;
 use super::request::{self, Command, DiskRange, Geometry, Request, Status};
-use super::source::SegmentSource;
 use crate::chain::ChainError;
 use crate::error::DeviceError;
-use crate::limits::{MAX_QUEUES, REQUEST_DEADLINE};
+use crate::limits::{BLOCK_RING_SIZE, MAX_QUEUES, REQUEST_DEADLINE};
+use crate::local::{LocalDevice, LocalHost};
 use crate::memory::{Memory, SegmentTarget};
-use crate::vhost_user::{Device, DeviceServer};
+use crate::rings::Device;
+use crate::source::SegmentSource;
+use crate::vhost_user::DeviceServer;
 
 /// How the guest is to see a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,15 +44,16 @@ pub fn serve_block(
     disk: Arc<Disk>,
     options: BlockOptions,
 ) -> Result<DeviceServer, DeviceError> {
-    let BlockOptions { serial, queues } = options;
-    let printable = serial.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !printable || !(1..=VIRTIO_BLK_ID_BYTES as usize).contains(&serial.len()) {
-        return Err(DeviceError::Serial(serial));
-    }
-    if !(1..=MAX_QUEUES).contains(&queues) {
-        return Err(DeviceError::Queues(queues));
-    }
-    DeviceServer::start(socket, Block::new(disk, &serial, queues))
+    DeviceServer::start(socket, Block::checked(disk, options)?)
+}
+
+/// The same disk as a device of a monitor in this process.
+pub fn local_block(
+    disk: Arc<Disk>,
+    options: BlockOptions,
+    host: &LocalHost,
+) -> Result<LocalDevice, DeviceError> {
+    LocalDevice::start(VIRTIO_ID_BLOCK, Block::checked(disk, options)?, host)
 }
 
 pub(super) struct Block {
@@ -71,6 +75,18 @@ struct Shared {
 }
 
 impl Block {
+    fn checked(disk: Arc<Disk>, options: BlockOptions) -> Result<Self, DeviceError> {
+        let BlockOptions { serial, queues } = options;
+        let printable = serial.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !printable || !(1..=VIRTIO_BLK_ID_BYTES as usize).contains(&serial.len()) {
+            return Err(DeviceError::Serial(serial));
+        }
+        if !(1..=MAX_QUEUES).contains(&queues) {
+            return Err(DeviceError::Queues(queues));
+        }
+        Ok(Self::new(disk, &serial, queues))
+    }
+
     pub(super) fn new(disk: Arc<Disk>, serial: &str, queues: u16) -> Self {
         // Ended by a NUL where it is shorter (virtio 1.2, 5.2.6).
         let mut identity = vec![0; VIRTIO_BLK_ID_BYTES as usize];
@@ -100,12 +116,17 @@ impl Device for Block {
         self.queues
     }
 
+    fn queue_size(&self, _queue: usize) -> u16 {
+        BLOCK_RING_SIZE
+    }
+
     fn config(&self) -> &[u8] {
         &self.config
     }
 
     fn serve(
         &self,
+        _queue: usize,
         memory: &Memory,
         chain: DescriptorChain<&GuestMemoryMmap>,
     ) -> Result<LocalBoxFuture<'static, u32>, ChainError> {

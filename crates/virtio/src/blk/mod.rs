@@ -21,6 +21,5 @@
 mod config;
 mod device;
 pub mod request;
-mod source;
 
-pub use device::{BlockOptions, serve_block};
+pub use device::{BlockOptions, local_block, serve_block};

@@ -17,7 +17,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::config::SECTOR_BYTES;
 use crate::chain::{Chain, ChainError};
 use crate::limits::{MAX_DESCRIPTORS, MAX_REQUEST_BYTES, MAX_ZERO_RANGES, MAX_ZERO_SECTORS};
-use crate::memory::Segment;
+use crate::memory::{Segment, total};
 
 /// Bytes of a request's header: type, reserved, sector.
 const HEADER_BYTES: usize = 16;
@@ -233,10 +233,6 @@ fn u32_at(bytes: &[u8; 16], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8; 16], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
-fn total(segments: &[Segment]) -> u64 {
-    segments.iter().map(|segment| u64::from(segment.length)).sum()
 }
 
 /// Fills the buffer from the front of the segments, and takes that off them. How many bytes there

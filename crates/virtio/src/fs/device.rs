@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{FutureExt, LocalBoxFuture};
 use vfs::fuse::Serve;
+use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemoryMmap;
 
@@ -13,8 +14,10 @@ use super::request::{self, Request};
 use crate::chain::ChainError;
 use crate::error::DeviceError;
 use crate::limits::{FILESYSTEM_STOP_PATIENCE, MAX_QUEUES};
+use crate::local::{LocalDevice, LocalHost};
 use crate::memory::Memory;
-use crate::vhost_user::{Device, DeviceServer};
+use crate::rings::Device;
+use crate::vhost_user::DeviceServer;
 
 /// Serves a filesystem to the front end at the other end of a connected socket, from now on, by a
 /// thread of its own and one more while it is connected.
@@ -37,16 +40,45 @@ pub fn serve_filesystem(
     server: Arc<dyn Serve>,
     queues: u16,
 ) -> Result<DeviceServer, DeviceError> {
-    if !(1..=MAX_QUEUES).contains(&queues) {
-        return Err(DeviceError::Queues(queues));
-    }
-    DeviceServer::start(socket, Filesystem { server, queues })
+    // QEMU keeps the configuration, and warns of servers that have one too.
+    DeviceServer::start(socket, Filesystem::checked(server, queues, Vec::new())?)
 }
+
+/// The same filesystem as a device of a monitor in this process, which the guest mounts by `tag`:
+/// 1 to 36 bytes.
+pub fn local_filesystem(
+    tag: &str,
+    server: Arc<dyn Serve>,
+    queues: u16,
+    host: &LocalHost,
+) -> Result<LocalDevice, DeviceError> {
+    if !(1..=TAG_BYTES).contains(&tag.len()) {
+        return Err(DeviceError::Tag(tag.to_owned()));
+    }
+    // struct virtio_fs_config (virtio 1.2, 5.11.4): the tag, and how many request queues there are.
+    let mut config = vec![0; TAG_BYTES];
+    config[..tag.len()].copy_from_slice(tag.as_bytes());
+    config.extend_from_slice(&u32::from(queues).to_le_bytes());
+    LocalDevice::start(VIRTIO_ID_FS, Filesystem::checked(server, queues, config)?, host)
+}
+
+/// Bytes of a tag, filled up with NULs.
+const TAG_BYTES: usize = 36;
 
 struct Filesystem {
     server: Arc<dyn Serve>,
+    config: Vec<u8>,
     /// Without the one of high priority.
     queues: u16,
+}
+
+impl Filesystem {
+    fn checked(server: Arc<dyn Serve>, queues: u16, config: Vec<u8>) -> Result<Self, DeviceError> {
+        if !(1..=MAX_QUEUES).contains(&queues) {
+            return Err(DeviceError::Queues(queues));
+        }
+        Ok(Self { server, config, queues })
+    }
 }
 
 impl Device for Filesystem {
@@ -60,13 +92,13 @@ impl Device for Filesystem {
         self.queues + 1
     }
 
-    /// QEMU keeps it, and warns of servers that have one too.
     fn config(&self) -> &[u8] {
-        &[]
+        &self.config
     }
 
     fn serve(
         &self,
+        _queue: usize,
         memory: &Memory,
         chain: DescriptorChain<&GuestMemoryMmap>,
     ) -> Result<LocalBoxFuture<'static, u32>, ChainError> {

@@ -12,4 +12,4 @@
 mod device;
 pub mod request;
 
-pub use device::serve_filesystem;
+pub use device::{local_filesystem, serve_filesystem};

@@ -17,26 +17,12 @@ use vhost::vhost_user::message::{
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use vm_memory::{GuestAddress, GuestAddressSpace};
+use vm_memory::GuestAddressSpace;
 
-use super::Device;
-use super::notify::Notifier;
 use super::region::{self, Translation};
-use super::ring::{self, Order};
-use super::worker::{Start, Work};
 use crate::limits::MAX_RING_SIZE;
 use crate::memory::SharedMemory;
-
-/// What is known of a ring while it does not run, and where it goes on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Setup {
-    pub(super) size: u16,
-    pub(super) descriptors: GuestAddress,
-    pub(super) available: GuestAddress,
-    pub(super) used: GuestAddress,
-    pub(super) base: u16,
-    pub(super) event_idx: bool,
-}
+use crate::rings::{self, Device, Notifier, Order, Setup, Start, Work};
 
 #[derive(Default)]
 struct RingSlot {
@@ -112,7 +98,7 @@ impl<D: Device> Handler<D> {
             return Ok(());
         };
         ring.setup.event_idx = event_idx;
-        let queue = ring::queue(&memory, &ring.setup).map_err(|error| {
+        let queue = rings::queue(&memory, &ring.setup).map_err(|error| {
             tracing::warn!(%error, index, "the front end described an impossible ring");
             Error::InvalidParam
         })?;
@@ -164,7 +150,7 @@ fn duplicate(file: &File) -> Result<File> {
 }
 
 fn notifier(file: Option<&File>) -> Result<Notifier> {
-    Notifier::new(file.map(duplicate).transpose()?).map_err(Error::ReqHandlerError)
+    Notifier::of_file(file.map(duplicate).transpose()?).map_err(Error::ReqHandlerError)
 }
 
 fn not_offered<T>() -> Result<T> {

@@ -8,11 +8,10 @@ use std::thread::JoinHandle;
 use vhost::vhost_user::{BackendReqHandler, Error};
 use vm_memory::GuestMemoryMmap;
 
-use super::Device;
 use super::handler::Handler;
-use super::worker;
 use crate::error::DeviceError;
 use crate::memory::SharedMemory;
+use crate::rings::{self, Device};
 
 /// A device that is being served. Dropping it ends the service without waiting for the end.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl DeviceServer {
         let device = Arc::new(device);
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         let (work, rings) =
-            worker::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
+            rings::spawn(Arc::clone(&device), memory.clone(), None).map_err(DeviceError::Start)?;
         let handler = Arc::new(Mutex::new(Handler::new(device, memory, work)));
         let connection = BackendReqHandler::from_stream(socket, handler);
         let line = ours.try_clone().map_err(DeviceError::Start)?;

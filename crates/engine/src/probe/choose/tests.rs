@@ -65,23 +65,52 @@ fn a_choice_is_never_less_than_asked_for_and_exists_whenever_one_can() {
     assert_eq!(seen, 2 * 3 * 6 * 3);
 }
 
+/// The findings and the request after doing what one alternative of a remedy says: repair what it
+/// says, set the options it names.
+fn follow(
+    alternative: &str,
+    request: Request,
+    krun: FindingCode,
+    qemu: FindingCode,
+) -> Result<Choice, Unavailable> {
+    let repaired = |code, what| if alternative.contains(what) { FindingCode::Ok } else { code };
+    let minimum = if alternative.contains("minimum: \"emulated\"") {
+        IsolationKind::Emulated
+    } else {
+        request.minimum
+    };
+    let engine = if alternative.contains("engine: \"auto\"") { None } else { request.engine };
+    let after = [
+        finding(EngineKind::Krun, repaired(krun, "Repair krun.")),
+        finding(EngineKind::Qemu, repaired(qemu, "Repair qemu.")),
+    ];
+    choose(minimum, engine, &after)
+}
+
 #[test]
-fn following_the_remedy_leads_to_a_choice() {
-    every_combination(|request, _, qemu, findings| {
-        let Err(unavailable) = choose(request.minimum, request.engine, findings) else { return };
-        let remedy = unavailable.remedy;
-        assert!(!remedy.is_empty(), "{}", unavailable.message);
-        // Do what it says: repair QEMU when it says so, set the options it names.
-        let repaired = if remedy.contains("Repair qemu.") { FindingCode::Ok } else { qemu };
-        let minimum = if remedy.contains("minimum: \"emulated\"") {
-            IsolationKind::Emulated
-        } else {
-            request.minimum
-        };
-        let engine = if remedy.contains("engine: \"auto\"") { None } else { request.engine };
-        let after = [findings[0].clone(), finding(EngineKind::Qemu, repaired)];
-        assert!(choose(minimum, engine, &after).is_ok(), "{remedy}");
-        assert!(!remedy.contains("Repair krun."), "nothing here would use it: {remedy}");
+fn following_any_alternative_of_the_remedy_leads_to_a_choice() {
+    every_combination(|request, krun, qemu, findings| {
+        if request.best(findings).is_some() {
+            return;
+        }
+        for built in [true, false] {
+            let remedy = request.remedy(findings, built);
+            assert!(!remedy.is_empty());
+            for alternative in remedy.split(" Or: ") {
+                assert!(follow(alternative, request, krun, qemu).is_ok(), "{remedy}");
+            }
+            let sends_to_repair = remedy.contains("Repair krun.");
+            assert!(built || !sends_to_repair, "nothing here would use it: {remedy}");
+        }
+    });
+}
+
+#[test]
+fn the_remedy_of_a_choice_that_fails_is_the_one_for_what_is_built() {
+    every_combination(|request, _, _, findings| {
+        if let Err(unavailable) = choose(request.minimum, request.engine, findings) {
+            assert_eq!(unavailable.remedy, request.remedy(findings, KRUN_BUILT));
+        }
     });
 }
 

@@ -1,4 +1,4 @@
-//! Segments of a guest's memory that are written to a disk.
+//! Segments of a guest's memory that something is made of: a disk's blocks, a frame.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::memory::Segment;
 /// Segments that are taken from front to back. Each byte is read once, so that a guest that
 /// changes it meanwhile changes what is written, and nothing else.
 #[derive(Debug)]
-pub(super) struct SegmentSource<'a> {
+pub(crate) struct SegmentSource<'a> {
     memory: &'a GuestMemoryMmap,
     segments: &'a [Segment],
     /// Bytes of the first segment that are taken.
@@ -18,7 +18,7 @@ pub(super) struct SegmentSource<'a> {
 }
 
 impl<'a> SegmentSource<'a> {
-    pub(super) fn new(memory: &'a GuestMemoryMmap, segments: &'a [Segment]) -> Self {
+    pub(crate) fn new(memory: &'a GuestMemoryMmap, segments: &'a [Segment]) -> Self {
         Self { memory, segments, taken: 0 }
     }
 }

@@ -1,10 +1,11 @@
 //! The eventfds between guest and device.
 //!
-//! They come from the front end and may be anything. They are made non-blocking, so that neither
+//! They come from outside and may be anything. They are made non-blocking, so that neither
 //! reading nor writing one can hold up the device.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::unix::AsyncFd;
@@ -12,38 +13,50 @@ use tokio::io::unix::AsyncFd;
 use crate::sys;
 
 /// Tells the guest, or the front end, that something happened.
-#[derive(Debug, Default)]
-pub(super) struct Notifier(Option<File>);
+#[derive(Default)]
+pub(crate) enum Notifier {
+    /// Nobody is told: the other side polls.
+    #[default]
+    Nobody,
+    File(File),
+    /// Whatever raises the guest's interrupt. It does not wait.
+    Call(Arc<dyn Fn() + Send + Sync>),
+}
 
 impl Notifier {
-    /// Without a file nobody is told: the other side polls.
-    pub(super) fn new(file: Option<File>) -> io::Result<Self> {
-        file.as_ref().map_or(Ok(()), set_nonblocking)?;
-        Ok(Self(file))
+    pub(crate) fn of_file(file: Option<File>) -> io::Result<Self> {
+        let Some(file) = file else { return Ok(Self::Nobody) };
+        set_nonblocking(&file)?;
+        Ok(Self::File(file))
     }
 
-    pub(super) fn notify(&self) {
-        if let Some(mut file) = self.0.as_ref() {
-            // It fails when the counter is full, and then the other side has yet to look anyway;
-            // or when there is nobody, and then there is nobody to tell.
-            let _ = file.write(&1u64.to_ne_bytes());
+    pub(crate) fn notify(&self) {
+        match self {
+            Self::Nobody => {}
+            Self::File(file) => {
+                let mut file = file;
+                // It fails when the counter is full, and then the other side has yet to look
+                // anyway; or when there is nobody, and then there is nobody to tell.
+                let _ = file.write(&1u64.to_ne_bytes());
+            }
+            Self::Call(call) => call(),
         }
     }
 }
 
 /// Waits for the guest's notifications.
 #[derive(Debug)]
-pub(super) struct Kick(AsyncFd<File>);
+pub(crate) struct Kick(AsyncFd<File>);
 
 impl Kick {
     /// Must be called inside the runtime that will wait.
-    pub(super) fn new(file: File) -> io::Result<Self> {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
         set_nonblocking(&file)?;
         sys::await_readable(file).map(Self)
     }
 
     /// Waits until the guest has notified since the last time. Dropping it loses nothing.
-    pub(super) async fn wait(&self) -> io::Result<()> {
+    pub(crate) async fn wait(&self) -> io::Result<()> {
         loop {
             let mut ready = self.0.readable().await?;
             let mut counter = [0; 8];

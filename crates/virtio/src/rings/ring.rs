@@ -15,26 +15,28 @@ use tokio::time::timeout;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
-use super::Device;
 use super::left::{Left, LeftRings};
 use super::notify::{Kick, Notifier};
+use super::{Device, Setup};
 use crate::limits::BATCH;
 use crate::memory::SharedMemory;
 
 /// What the connection tells a running ring.
-pub(super) enum Order {
+pub(crate) enum Order {
     Call(Notifier),
     Error(Notifier),
     /// Take nothing more, finish what is under way or let it rest, and say where the next request
     /// would be.
     Stop(oneshot::Sender<u16>),
+    /// Take nothing more, drop what is under way, and say so: the driver has let go of the device.
+    Leave(oneshot::Sender<()>),
 }
 
 /// Requests under way.
-pub(super) type Jobs = FuturesUnordered<Job>;
+pub(crate) type Jobs = FuturesUnordered<Job>;
 
 /// A request under way.
-pub(super) struct Job {
+pub(crate) struct Job {
     head: u16,
     work: LocalBoxFuture<'static, u32>,
 }
@@ -47,17 +49,17 @@ impl Future for Job {
     }
 }
 
-pub(super) struct Ring<D> {
-    pub(super) index: usize,
-    pub(super) device: Arc<D>,
-    pub(super) memory: SharedMemory,
-    pub(super) queue: Queue,
-    pub(super) kick: Kick,
-    pub(super) call: Notifier,
-    pub(super) error: Notifier,
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+pub(crate) struct Ring<D> {
+    pub(crate) index: usize,
+    pub(crate) device: Arc<D>,
+    pub(crate) memory: SharedMemory,
+    pub(crate) queue: Queue,
+    pub(crate) kick: Kick,
+    pub(crate) call: Notifier,
+    pub(crate) error: Notifier,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     /// Where it leaves what is not done when it is stopped.
-    pub(super) left: Rc<RefCell<LeftRings>>,
+    pub(crate) left: Rc<RefCell<LeftRings>>,
 }
 
 /// What a ring does with its guest.
@@ -73,7 +75,7 @@ enum State {
 
 impl<D: Device> Ring<D> {
     /// Serves, beginning with these requests, until told to stop, or until nobody is there to tell.
-    pub(super) async fn run(mut self, mut jobs: Jobs) {
+    pub(crate) async fn run(mut self, mut jobs: Jobs) {
         // There may be requests from before: the guest does not notify twice.
         let mut state = State::Busy;
         loop {
@@ -87,6 +89,11 @@ impl<D: Device> Ring<D> {
                         let left = Left::new(&self.queue, &self.memory.memory(), jobs);
                         self.left.borrow_mut().keep(self.index, left);
                         let _ = reply.send(self.queue.next_avail());
+                        return;
+                    }
+                    Some(Order::Leave(reply)) => {
+                        drop(jobs);
+                        let _ = reply.send(());
                         return;
                     }
                     None => return,
@@ -142,7 +149,7 @@ impl<D: Device> Ring<D> {
                 continue;
             };
             let head = chain.head_index();
-            let work = match self.device.serve(&memory, chain) {
+            let work = match self.device.serve(self.index, &memory, chain) {
                 Ok(work) => work,
                 Err(refusal) => break self.break_off(&refusal),
             };
@@ -205,11 +212,8 @@ impl<D: Device> Ring<D> {
     }
 }
 
-/// A queue as the front end described it, going on where it had stopped.
-pub(super) fn queue(
-    memory: &GuestMemoryMmap,
-    setup: &super::handler::Setup,
-) -> Result<Queue, virtio_queue::Error> {
+/// A queue as it was described, going on where it had stopped.
+pub(crate) fn queue(memory: &GuestMemoryMmap, setup: &Setup) -> Result<Queue, virtio_queue::Error> {
     let mut queue = Queue::new(crate::limits::MAX_RING_SIZE)?;
     queue.try_set_size(setup.size)?;
     queue.try_set_desc_table_address(setup.descriptors)?;

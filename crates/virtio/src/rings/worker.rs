@@ -20,29 +20,33 @@ use super::ring::{Order, Ring};
 use crate::limits::{BLOCKING_THREAD_END, BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
 use crate::memory::SharedMemory;
 
-/// What the connection has the thread do.
-pub(super) enum Work {
+/// Called by each thread of a device before anything else.
+pub type ThreadStart = fn();
+
+/// What the thread is to do.
+pub(crate) enum Work {
     Start(Start),
     /// All rings are stopped, and none will go on.
     Reset,
 }
 
 /// A ring to begin with.
-pub(super) struct Start {
-    pub(super) index: usize,
-    pub(super) queue: Queue,
-    pub(super) kick: File,
-    pub(super) call: Notifier,
-    pub(super) error: Notifier,
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
-    pub(super) reply: oneshot::Sender<io::Result<()>>,
+pub(crate) struct Start {
+    pub(crate) index: usize,
+    pub(crate) queue: Queue,
+    pub(crate) kick: File,
+    pub(crate) call: Notifier,
+    pub(crate) error: Notifier,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) reply: oneshot::Sender<io::Result<()>>,
 }
 
 /// Starts the thread. It ends when the sender is dropped, and drops what is under way: nobody is
 /// there to be answered then.
-pub(super) fn spawn<D: Device>(
+pub(crate) fn spawn<D: Device>(
     device: Arc<D>,
     memory: SharedMemory,
+    thread_start: Option<ThreadStart>,
 ) -> io::Result<(mpsc::UnboundedSender<Work>, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let runtime = Builder::new_current_thread()
@@ -51,8 +55,10 @@ pub(super) fn spawn<D: Device>(
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_THREAD_IDLE)
         .thread_name("virtio-read")
+        .on_thread_start(move || begin(thread_start))
         .build()?;
     let thread = std::thread::Builder::new().name("virtio-rings".into()).spawn(move || {
+        begin(thread_start);
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);
@@ -61,6 +67,12 @@ pub(super) fn spawn<D: Device>(
         runtime.shutdown_timeout(BLOCKING_THREAD_END);
     })?;
     Ok((sender, thread))
+}
+
+fn begin(thread_start: Option<ThreadStart>) {
+    if let Some(start) = thread_start {
+        start();
+    }
 }
 
 async fn serve<D: Device>(

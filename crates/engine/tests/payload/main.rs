@@ -1,0 +1,35 @@
+//! Our devices and engines against a guest that does what it is told, however senseless: one suite
+//! for every engine.
+
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, helpers included")]
+
+mod block_driver;
+mod blocks;
+mod boot;
+mod files;
+mod frames;
+mod fuse_driver;
+mod held;
+mod hostile;
+mod lifecycle;
+mod support;
+
+/// Makes a test of each function, for each engine, where it can run.
+macro_rules! on_every_engine {
+    ($($name:ident),+ $(,)?) => {
+        mod qemu {
+            $(#[test]
+            fn $name() {
+                crate::support::on(engine::probe::EngineKind::Qemu, stringify!($name), super::$name);
+            })+
+        }
+        mod krun {
+            $(#[test]
+            fn $name() {
+                crate::support::on(engine::probe::EngineKind::Krun, stringify!($name), super::$name);
+            })+
+        }
+    };
+}
+pub(crate) use on_every_engine;

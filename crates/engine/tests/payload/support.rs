@@ -1,0 +1,102 @@
+//! What the tests share.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{Seek, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::probe::{EngineKind, FindingCode};
+use engine::{StartError, Vm, VmSpec};
+use payload_guest::Guest;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+/// Longest that a test may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a test on its own runtime, alone. Where the engine is not to be had, the test is said to be
+/// skipped.
+pub(crate) fn on<F: Future<Output = ()>>(
+    kind: EngineKind,
+    test: &str,
+    body: impl FnOnce(EngineKind) -> F,
+) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        if let Some(reason) = unusable(kind).await {
+            println!("skipped: {test} on {kind:?}: {reason}");
+            return;
+        }
+        tokio::time::timeout(PATIENCE, body(kind)).await.expect("in time");
+    });
+}
+
+/// Why an engine cannot run here. The payload guest needs less than Linux does of the processor:
+/// that kernel mode is emulated is no reason.
+async fn unusable(kind: EngineKind) -> Option<String> {
+    match kind {
+        EngineKind::Qemu => {
+            let usable = |finding: &engine::probe::Finding| {
+                finding.engine == kind && finding.code == FindingCode::Ok
+            };
+            let found = engine::probe::probe().iter().any(usable);
+            (!found).then(|| "there is no usable QEMU".to_owned())
+        }
+        EngineKind::Krun => {
+            if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+                return Some(format!("/dev/kvm: {error}"));
+            }
+            // Whatever else is wrong with this kernel is told later than that.
+            match engine::start(kind, VmSpec { kernel: file(b"none"), ..spec() }).await {
+                Err(error @ StartError::EngineNotBuilt(_)) => Some(error.to_string()),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// A machine with the payload guest and nothing else to it.
+pub(crate) fn spec() -> VmSpec {
+    VmSpec {
+        cpus: 1,
+        memory_mib: 64,
+        kernel: file(payload_guest::KERNEL),
+        initramfs: file(&[0; 512]),
+        control_port: "test.control".to_owned(),
+        disks: Vec::new(),
+        filesystems: Vec::new(),
+        network: None,
+    }
+}
+
+/// A file that holds these bytes.
+pub(crate) fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+/// Starts a machine, and the conversation with its guest.
+pub(crate) async fn boot(kind: EngineKind, spec: VmSpec) -> (Vm, Guest) {
+    let mut vm = engine::start(kind, spec).await.unwrap();
+    let guest = Guest::new(vm.take_control());
+    (vm, guest)
+}
+
+/// Reads until the text has come; all that was read.
+pub(crate) async fn read_until(stream: &mut UnixStream, text: &str) -> String {
+    let mut seen = Vec::new();
+    let mut piece = [0; 4096];
+    while !String::from_utf8_lossy(&seen).contains(text) {
+        let count = stream.read(&mut piece).await.unwrap();
+        let so_far = String::from_utf8_lossy(&seen);
+        assert!(count > 0, "the end came before {text:?}, after {so_far:?}");
+        seen.extend_from_slice(&piece[..count]);
+    }
+    String::from_utf8_lossy(&seen).into_owned()
+}
