@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SandboxError, type Vm } from "lanebox";
 import { boot, shell } from "./support/lane.js";
-import { engines, helpers } from "./support/processes.js";
+import { helpers } from "./support/processes.js";
 
 describe("root in the guest", () => {
   let vm: Vm;
@@ -58,6 +58,6 @@ describe("root in the guest", () => {
     assert.match(reason, /^(guest-|engine-failed|killed|closed)/);
     // The other lane has noticed nothing.
     assert.equal(await shell(vm, "echo alive"), "alive");
-    assert.equal(engines().length, 1);
+    assert.equal(helpers().length, 1);
   });
 });

@@ -28,7 +28,7 @@ describe("README.md", () => {
       const { stdout } = await run(process.execPath, [file]);
       assert.match(stdout, /^Linux 6\.1/m);
       assert.match(stdout, /^42$/m);
-      assert.match(stdout, /exit code 0, isolation emulated by qemu/);
+      assert.match(stdout, /exit code 0, isolation (emulated by qemu|hardware by krun)$/m);
     } finally {
       rmSync(file);
     }
