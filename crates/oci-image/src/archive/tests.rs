@@ -1,0 +1,131 @@
+use tar::EntryType;
+
+use super::*;
+use crate::testing::layers::Archive;
+
+fn members(bytes: &[u8]) -> Result<Vec<Member>, Damage> {
+    Members::new(bytes).unwrap().collect()
+}
+
+fn one(bytes: &[u8]) -> Result<Member, EntryProblem> {
+    let mut all = members(bytes).map_err(|damage| damage.problem)?;
+    assert_eq!(all.len(), 1);
+    Ok(all.remove(0))
+}
+
+#[test]
+fn metadata_is_kept() {
+    let su = Archive::default().member(EntryType::Regular, b"bin/su", b"", b"abc", |header| {
+        header.set_mode(0o10_4755);
+        header.set_uid(5);
+        header.set_gid(3_000_000_000);
+    });
+    let all = members(
+        &su.member(EntryType::Char, b"dev/null", b"", b"", |header| {
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(3).unwrap();
+        })
+        .link("bin/su2", "bin/su")
+        .end(),
+    )
+    .unwrap();
+    let su = &all[0];
+    assert_eq!((su.mode, su.uid, su.gid, su.mtime), (0o4755, 5, 3_000_000_000, 1000));
+    assert_eq!(su.kind, MemberKind::File { offset: 512, size: 3 });
+    assert_eq!(all[1].kind, MemberKind::Character { major: 1, minor: 3 });
+    assert_eq!((all[2].kind, &all[2].link[..]), (MemberKind::HardLink, &b"bin/su"[..]));
+}
+
+#[test]
+fn headers_before_a_member_are_about_it_alone() {
+    let long = "d/".repeat(200) + "f";
+    let bytes = Archive::default()
+        .member(
+            EntryType::GNULongName,
+            b"././@LongLink",
+            b"",
+            format!("{long}\0").as_bytes(),
+            |_| (),
+        )
+        .member(EntryType::GNULongLink, b"././@LongLink", b"", b"target\0", |_| ())
+        .symlink("short", "x")
+        .pax(&[
+            ("path", long.as_bytes()),
+            ("mtime", b"7.5"),
+            ("SCHILY.xattr.user.a", b"1\n"),
+            ("uid", b"9"),
+        ])
+        .file("short", "data")
+        .member(EntryType::XGlobalHeader, b"g", b"", b"13 comment=x\n", |_| ())
+        .file("last", "")
+        .end();
+    let all = members(&bytes).unwrap();
+    assert_eq!((&all[0].name[..], &all[0].link[..]), (long.as_bytes(), &b"target"[..]));
+    assert_eq!(all[1].name, long.as_bytes());
+    assert_eq!((all[1].mtime, all[1].uid), (7, 9));
+    assert_eq!(all[1].records.xattrs["user.a"], b"1\n");
+    assert_eq!((&all[2].name[..], all[2].mtime, all[2].uid), (&b"last"[..], 1000, 0));
+    assert!(all[2].records.xattrs.is_empty());
+}
+
+#[test]
+fn a_pax_size_is_the_size() {
+    let bytes = Archive::default().pax(&[("size", b"1024")]).file("a", "").cut();
+    assert_eq!(one(&bytes).map(|_| ()), Err(EntryProblem::Truncated));
+    let mut whole = bytes;
+    whole.resize(whole.len() + 1024, b'x');
+    assert!(matches!(one(&whole).unwrap().kind, MemberKind::File { size: 1024, .. }));
+}
+
+#[test]
+fn an_archive_may_end_without_its_blocks() {
+    assert_eq!(members(&Archive::default().file("a", "b").cut()).unwrap().len(), 1);
+    assert!(members(b"").unwrap().is_empty());
+}
+
+#[test]
+fn what_is_damaged_is_refused() {
+    let file = || Archive::default().file("a", "0123456789");
+    let mut wrong_sum = file().end();
+    wrong_sum[0] = b'b';
+    let mut short_data = file().cut();
+    short_data.truncate(515);
+    let mut half_header = file().cut();
+    half_header.truncate(700);
+    half_header.resize(1024 + 100, b'x');
+    let huge = Archive::default()
+        .member(EntryType::Regular, b"a", b"", b"", |header| header.set_size(1 << 62));
+    let long = Archive::default()
+        .member(EntryType::XHeader, b"a", b"", b"", |header| header.set_size(2 << 20));
+    let owner = Archive::default()
+        .member(EntryType::Regular, b"a", b"", b"", |header| header.set_uid(1 << 40));
+    let number = Archive::default().member(EntryType::Regular, b"a", b"", b"", |header| {
+        header.as_old_mut().mode = *b"rwxr-xr-"
+    });
+    let sparse = Archive::default().pax(&[("GNU.sparse.major", b"1")]).file("a", "");
+    for (bytes, problem) in [
+        (wrong_sum, EntryProblem::Header),
+        (short_data, EntryProblem::Truncated),
+        (half_header, EntryProblem::Truncated),
+        (huge.end(), EntryProblem::Truncated),
+        (long.end(), EntryProblem::LongHeader),
+        (owner.end(), EntryProblem::Header),
+        (number.end(), EntryProblem::Header),
+        (sparse.end(), EntryProblem::Sparse),
+        (
+            Archive::default().member(EntryType::GNUSparse, b"a", b"", b"", |_| ()).end(),
+            EntryProblem::Sparse,
+        ),
+        (
+            Archive::default().member(EntryType::new(b'Z'), b"a", b"", b"", |_| ()).end(),
+            EntryProblem::Type(b'Z'),
+        ),
+        (
+            Archive::default().member(EntryType::XHeader, b"a", b"", b"5 x", |_| ()).end(),
+            EntryProblem::Header,
+        ),
+        (Archive::default().pax(&[("path", b"a")]).end(), EntryProblem::Truncated),
+    ] {
+        assert_eq!(members(&bytes).map(|_| ()).map_err(|damage| damage.problem), Err(problem));
+    }
+}
