@@ -16,7 +16,8 @@
  *    and is no directory, that is an error),
  * 2. `@lanebox/` in each `node_modules` that this package can see,
  * 3. `artifacts/` of the checkout of Lanebox that this package lies in, where `scripts/build` and
- *    `scripts/build-image` put them.
+ *    `scripts/build-image` put them,
+ * 4. the folder that `lanebox image pull` keeps images in.
  *
  * The first folder of a name wins.
  */
@@ -32,6 +33,7 @@ import {
   readImageDescriptor,
 } from "./artifact-descriptor.js";
 import { SandboxError } from "./errors.js";
+import { pulledImagesDirectory } from "./pulled-images.js";
 
 /** A file and what its digest must be. */
 export interface ArtifactFile {
@@ -95,6 +97,7 @@ export function artifactDirectories(): string[] {
   if (existsSync(join(checkout, "Cargo.toml")) && isDirectory(join(checkout, "proto/lanebox"))) {
     directories.push(join(checkout, "artifacts"));
   }
+  directories.push(pulledImagesDirectory());
   return directories.filter(isDirectory);
 }
 
@@ -125,7 +128,7 @@ export function findHelper(): HelperArtifacts {
 function helperFile(
   directory: string,
   descriptor: HelperDescriptor,
-  name: keyof HelperDescriptor["files"],
+  name: Exclude<keyof HelperDescriptor["files"], "image-builder">,
 ): ArtifactFile {
   const path = join(directory, name);
   const { sha256, sizeBytes } = descriptor.files[name];

@@ -310,3 +310,47 @@ proptest! {
         prop_assert_eq!(merged, model(&layers));
     }
 }
+
+fn sound() -> Vec<u8> {
+    Archive::default()
+        .folder("d")
+        .pax(&[("path", b"d/long"), ("SCHILY.xattr.user.a", b"b"), ("mtime", b"1.5")])
+        .file("x", "data")
+        .symlink("l", "d/long")
+        .link("h", "d/long")
+        .member(tar::EntryType::GNULongName, b"n", b"", b"d/another\0", |_| ())
+        .file("x", "more")
+        .file("d/.wh.long", "")
+        .file("d/.wh..wh..opq", "")
+        .end()
+}
+
+proptest! {
+    #[test]
+    fn damaged_archives_are_refused_or_are_trees(
+        split in any::<u8>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        repaired in any::<bool>(),
+    ) {
+        let mut archive = [sound(), sound()].concat();
+        for (at, byte) in damage {
+            let at = at.index(archive.len());
+            archive[at] = byte;
+        }
+        // Otherwise the checksum would catch nearly all of it.
+        if repaired {
+            for block in archive.chunks_exact_mut(512) {
+                block[148..156].fill(b' ');
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        archive.insert(0, split);
+        crate::fuzz_layers(&archive);
+    }
+
+    #[test]
+    fn any_text_of_a_registry_is_understood_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        crate::fuzz_documents(&bytes);
+    }
+}
