@@ -5,6 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use oci_image::Piece;
 
 /// Where bytes come from.
 #[derive(Debug, Clone)]
@@ -23,16 +26,19 @@ pub(crate) struct Content {
     pub(crate) origin: Origin,
     pub(crate) offset: u64,
     pub(crate) size: u64,
+    /// Of a file with holes, all that is none; the offset says nothing then.
+    pub(crate) pieces: Option<Arc<[Piece]>>,
 }
 
 impl Content {
     /// A part of a file of this machine.
     pub(crate) fn named(file: Rc<Path>, offset: u64, size: u64) -> Self {
-        Self { origin: Origin::Named(file), offset, size }
+        Self { origin: Origin::Named(file), offset, size, pieces: None }
     }
 
     pub(crate) fn memory(bytes: &[u8]) -> Self {
-        Self { origin: Origin::Memory(Rc::from(bytes)), offset: 0, size: bytes.len() as u64 }
+        let size = bytes.len() as u64;
+        Self { origin: Origin::Memory(Rc::from(bytes)), offset: 0, size, pieces: None }
     }
 
     /// What errors call it.
@@ -54,7 +60,8 @@ impl PartialEq for Content {
             (Origin::Memory(one), Origin::Memory(two)) => one == two,
             _ => false,
         };
-        same && (self.offset, self.size) == (other.offset, other.size)
+        let part = |it: &Self| (it.offset, it.size, it.pieces.clone());
+        same && part(self) == part(other)
     }
 }
 
@@ -83,7 +90,48 @@ impl Reader {
                 }
             },
         };
-        Ok(Box::new(Part { file, at: content.offset, left: content.size }))
+        Ok(match &content.pieces {
+            None => Box::new(Part { file, at: content.offset, left: content.size }),
+            Some(pieces) => {
+                let pieces = Arc::clone(pieces);
+                Box::new(WithHoles { file, pieces, next: 0, at: 0, size: content.size })
+            }
+        })
+    }
+}
+
+/// The pieces of a file in order, and zeros between them and after the last.
+struct WithHoles {
+    file: Rc<File>,
+    pieces: Arc<[Piece]>,
+    /// The piece that comes next, or is being read.
+    next: usize,
+    at: u64,
+    size: u64,
+}
+
+impl Read for WithHoles {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.pieces.get(self.next).is_some_and(|piece| self.at >= piece.at + piece.size) {
+            self.next += 1;
+        }
+        let piece = self.pieces.get(self.next);
+        let hole_end = piece.map_or(self.size, |piece| piece.at);
+        let most = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match piece {
+            Some(piece) if self.at >= piece.at => {
+                let passed = self.at - piece.at;
+                let most = most(piece.size - passed);
+                self.file.read_at(&mut buffer[..most], piece.offset + passed)?
+            }
+            _ => {
+                let most = most(hole_end - self.at);
+                buffer[..most].fill(0);
+                most
+            }
+        };
+        self.at += count as u64;
+        Ok(count)
     }
 }
 
@@ -125,11 +173,15 @@ mod tests {
         let mut reader = Reader::default();
         for content in [
             Content::named(Rc::clone(&path), 2, 3),
-            Content { origin: Origin::Open(open), offset: 2, size: 3 },
+            Content { origin: Origin::Open(Rc::clone(&open)), offset: 2, size: 3, pieces: None },
             Content::memory(b"234"),
         ] {
             assert_eq!(text(&mut reader, &content), "234");
         }
         assert_eq!(text(&mut reader, &Content::named(path, 8, 9)), "89");
+        let pieces = [Piece { at: 1, offset: 4, size: 2 }, Piece { at: 3, offset: 0, size: 1 }];
+        let pieces: Option<Arc<[Piece]>> = Some(Arc::from(pieces));
+        let holes = Content { origin: Origin::Open(open), offset: 0, size: 6, pieces };
+        assert_eq!(text(&mut reader, &holes), "\0450\0\0");
     }
 }

@@ -121,6 +121,7 @@ fn kind_of(kind: &oci_image::Kind, archives: &[Rc<std::fs::File>]) -> Result<Kin
                 origin: Origin::Open(Rc::clone(archive)),
                 offset: content.offset,
                 size: content.size,
+                pieces: content.pieces.clone(),
             })
         }
         oci_image::Kind::Symlink(target) => Kind::Symlink(target.clone()),

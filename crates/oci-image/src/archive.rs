@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use tar::{EntryType, Header};
 
 use crate::pax::Records;
+use crate::sparse::{Map, Piece};
 use crate::tree::EntryProblem;
 
 const BLOCK: u64 = 512;
@@ -59,13 +61,15 @@ impl ReadAt for [u8] {
 }
 
 /// What a member is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MemberKind {
     Directory,
     /// Where its data lies in the archive.
     File {
         offset: u64,
         size: u64,
+        /// Of a file with holes, the rest.
+        pieces: Option<Arc<[Piece]>>,
     },
     Symlink,
     HardLink,
@@ -197,6 +201,27 @@ impl<'a, S: ReadAt + ?Sized> Members<'a, S> {
         Ok(offset)
     }
 
+    /// A file, with or without holes.
+    fn file(&mut self, header: &Header, records: &Records) -> Result<MemberKind, EntryProblem> {
+        let stored = match records.size {
+            Some(size) => size,
+            None => header.entry_size().map_err(|_| EntryProblem::Header)?,
+        };
+        if header.entry_type().is_gnu_sparse() {
+            let map = Map::of_header(header, self.source, &mut self.at)?;
+            let offset = self.skip(stored)?;
+            let pieces = Some(map.place(offset, stored)?);
+            return Ok(MemberKind::File { offset, size: map.size, pieces });
+        }
+        let offset = self.skip(stored)?;
+        let Some(sparse) = &records.sparse else {
+            return Ok(MemberKind::File { offset, size: stored, pieces: None });
+        };
+        let (map, used) = Map::of_records(sparse, self.source, offset, stored)?;
+        let pieces = Some(map.place(offset + used, stored - used)?);
+        Ok(MemberKind::File { offset, size: map.size, pieces })
+    }
+
     fn member(
         &mut self,
         header: &Header,
@@ -206,9 +231,6 @@ impl<'a, S: ReadAt + ?Sized> Members<'a, S> {
     ) -> Result<Member, EntryProblem> {
         let bad = |_| EntryProblem::Header;
         let kind = header.entry_type();
-        if kind.is_gnu_sparse() || records.sparse {
-            return Err(EntryProblem::Sparse);
-        }
         let device =
             |number: io::Result<Option<u32>>| number.ok().flatten().ok_or(EntryProblem::Header);
         let kind = match kind {
@@ -216,12 +238,8 @@ impl<'a, S: ReadAt + ?Sized> Members<'a, S> {
             EntryType::Regular if header.as_ustar().is_none() && name.ends_with(b"/") => {
                 MemberKind::Directory
             }
-            EntryType::Regular | EntryType::Continuous => {
-                let size = match records.size {
-                    Some(size) => size,
-                    None => header.entry_size().map_err(bad)?,
-                };
-                MemberKind::File { offset: self.skip(size)?, size }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.file(header, &records)?
             }
             EntryType::Directory => MemberKind::Directory,
             EntryType::Symlink => MemberKind::Symlink,
@@ -268,7 +286,9 @@ impl Pending {
     }
 
     fn name_of(&self, header: &Header) -> Vec<u8> {
-        let given = self.records.path.clone().or_else(|| self.name.clone());
+        let records = &self.records;
+        let given = records.sparse_name.clone().or_else(|| records.path.clone());
+        let given = given.or_else(|| self.name.clone());
         given.unwrap_or_else(|| header.path_bytes().into_owned())
     }
 

@@ -31,7 +31,20 @@ pub fn fuzz_layers(bytes: &[u8]) {
         }
         if let Kind::File(content) = &node.kind {
             let archive = [lower, upper][content.layer].len() as u64;
-            assert!(content.offset + content.size <= archive, "{path:?}");
+            match &content.pieces {
+                None => assert!(content.offset + content.size <= archive, "{path:?}"),
+                Some(pieces) => {
+                    let mut end = 0;
+                    for piece in &**pieces {
+                        assert!(
+                            piece.at >= end && piece.offset + piece.size <= archive,
+                            "{path:?}"
+                        );
+                        end = piece.at + piece.size;
+                    }
+                    assert!(end <= content.size, "{path:?}");
+                }
+            }
         }
         assert!(node.mode <= 0o7777);
     }

@@ -44,6 +44,7 @@ mod progress;
 mod reference;
 mod registry;
 mod shown;
+mod sparse;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -64,4 +65,5 @@ pub use plain_http::PlainHttp;
 pub use progress::{Progress, Silent, Step};
 pub use reference::Reference;
 pub use registry::Registry;
+pub use sparse::Piece;
 pub use tree::{Budget, Content, EntryProblem, Kind, Node, Tree};

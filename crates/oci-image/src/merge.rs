@@ -15,6 +15,7 @@ use crate::layer;
 use crate::limits::Limits;
 use crate::name::{last_of, parent_of, path_of, shown_name, target_of};
 use crate::progress::Progress;
+use crate::sparse::Piece;
 use crate::tree::{Budget, Content, EntryProblem, Kind, Node, Tree};
 
 const WHITEOUT: &str = ".wh.";
@@ -87,7 +88,8 @@ impl Tree {
         for member in Members::new(archive).map_err(unread)? {
             let member = member?;
             let name = member.name.clone();
-            let change = budget.take(member.weight()).and_then(|()| change_of(member, layer));
+            let change =
+                budget.take(member.weight(), member.size()).and_then(|()| change_of(member, layer));
             match change {
                 Ok(change) => changes.push((name, change)),
                 Err(problem) => return Err(Damage { name, problem }),
@@ -148,7 +150,16 @@ impl Member {
     fn weight(&self) -> usize {
         let xattrs: usize =
             self.records.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        2 * self.name.len() + self.link.len() + xattrs
+        let pieces = match &self.kind {
+            MemberKind::File { pieces: Some(pieces), .. } => size_of_val::<[Piece]>(pieces),
+            _ => 0,
+        };
+        2 * self.name.len() + self.link.len() + xattrs + pieces
+    }
+
+    /// Bytes of its content, with its holes.
+    fn size(&self) -> u64 {
+        if let MemberKind::File { size, .. } = self.kind { size } else { 0 }
     }
 }
 
@@ -180,7 +191,9 @@ fn change_of(member: Member, layer: usize) -> std::result::Result<Change, EntryP
             Kind::Symlink(target_of(&member.link).map_err(EntryProblem::Target)?)
         }
         MemberKind::Directory => Kind::Directory,
-        MemberKind::File { offset, size } => Kind::File(Content { layer, offset, size }),
+        MemberKind::File { offset, size, pieces } => {
+            Kind::File(Content { layer, offset, size, pieces })
+        }
         MemberKind::Character { major, minor } => Kind::Character { major, minor },
         MemberKind::Block { major, minor } => Kind::Block { major, minor },
         MemberKind::Fifo => Kind::Fifo,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::sparse::PaxSparse;
+
 /// The records of one header that have a say about the member.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Records {
@@ -15,7 +17,9 @@ pub(crate) struct Records {
     /// Full names such as `security.capability`.
     pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
     /// GNU tar's sparse files.
-    pub(crate) sparse: bool,
+    pub(crate) sparse: Option<PaxSparse>,
+    /// The name of a sparse file; `path` is one for programs that do not know of them.
+    pub(crate) sparse_name: Option<Vec<u8>>,
 }
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -50,7 +54,25 @@ impl Records {
                 }
                 self.xattrs.insert(name.to_owned(), value.to_vec());
             }
-            _ => self.sparse |= key.starts_with(b"GNU.sparse."),
+            b"GNU.sparse.name" => self.sparse_name = Some(value.to_vec()),
+            _ => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.take_sparse(key, value)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn take_sparse(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let sparse = self.sparse.get_or_insert_default();
+        match key {
+            b"major" => sparse.major = Some(number(value)?),
+            b"minor" => sparse.minor = Some(number(value)?),
+            b"size" | b"realsize" => sparse.size = Some(number(value)?),
+            b"map" => sparse.map = Some(value.to_vec()),
+            // `offset` and `numbytes` are those of version 0.0, which then has no map.
+            _ => {}
         }
         Some(())
     }
@@ -109,7 +131,7 @@ mod tests {
         assert_eq!(records.path.unwrap().len(), 120);
         assert_eq!((records.mtime, records.size), (Some(12), Some(1 << 33)));
         assert_eq!(Records::parse(&record("mtime", b"-3.5")).unwrap().mtime, Some(0));
-        assert!(Records::parse(&record("GNU.sparse.major", b"1")).unwrap().sparse);
+        assert!(Records::parse(&record("GNU.sparse.major", b"1")).unwrap().sparse.is_some());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::limits::Limits;
 use crate::name::{NameProblem, parent_of};
+use crate::sparse::Piece;
 
 /// Bytes that an entry takes in memory beside its texts, about.
 const ENTRY: u64 = 200;
@@ -29,8 +31,8 @@ pub enum EntryProblem {
     /// A pax header or long name of more than 1 MiB.
     #[error("its header is too long")]
     LongHeader,
-    /// A sparse file of GNU tar.
-    #[error("sparse files are not supported")]
+    /// A sparse file of a form that is not read.
+    #[error("it is a sparse file in a form that is not supported")]
     Sparse,
     /// A type that is none of POSIX's.
     #[error("its type is {0}, which is not supported")]
@@ -56,20 +58,25 @@ pub enum EntryProblem {
     /// All layers have too many members.
     #[error("the image has more than {0} entries")]
     TooMany(u64),
+    /// All files together are too large; holes count.
+    #[error("the files in the image have more than {0} bytes")]
+    TooLarge(u64),
     /// Names and attributes take too much memory.
     #[error("the names and attributes in the image have more than {0} bytes")]
     TooMuch(u64),
 }
 
 /// Where a file's bytes lie: in the uncompressed archive of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// Counted from the lowest layer, 0.
     pub layer: usize,
-    /// In the archive.
+    /// In the archive; a file with holes has pieces instead.
     pub offset: u64,
     /// Of the file.
     pub size: u64,
+    /// Of a file with holes, all that is none, in order.
+    pub pieces: Option<Arc<[Piece]>>,
 }
 
 /// What a file is.
@@ -121,7 +128,8 @@ pub struct Node {
 pub struct Budget {
     entries: u64,
     metadata: u64,
-    limits: (u64, u64),
+    content: u64,
+    limits: Limits,
 }
 
 impl Budget {
@@ -131,15 +139,21 @@ impl Budget {
         Self {
             entries: limits.entries,
             metadata: limits.metadata_bytes,
-            limits: (limits.entries, limits.metadata_bytes),
+            content: limits.image_bytes,
+            limits: limits.clone(),
         }
     }
 
-    pub(crate) fn take(&mut self, metadata: usize) -> Result<(), EntryProblem> {
-        let (entries, bytes) = self.limits;
-        self.entries = self.entries.checked_sub(1).ok_or(EntryProblem::TooMany(entries))?;
+    /// One more entry, with so many bytes of texts and of content.
+    pub(crate) fn take(&mut self, metadata: usize, content: u64) -> Result<(), EntryProblem> {
+        let limits = &self.limits;
+        let entries = self.entries.checked_sub(1);
+        self.entries = entries.ok_or(EntryProblem::TooMany(limits.entries))?;
         let used = (metadata as u64).saturating_add(ENTRY);
-        self.metadata = self.metadata.checked_sub(used).ok_or(EntryProblem::TooMuch(bytes))?;
+        let metadata = self.metadata.checked_sub(used);
+        self.metadata = metadata.ok_or(EntryProblem::TooMuch(limits.metadata_bytes))?;
+        let content = self.content.checked_sub(content);
+        self.content = content.ok_or(EntryProblem::TooLarge(limits.image_bytes))?;
         Ok(())
     }
 }

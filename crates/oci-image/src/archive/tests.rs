@@ -31,9 +31,9 @@ fn metadata_is_kept() {
     .unwrap();
     let su = &all[0];
     assert_eq!((su.mode, su.uid, su.gid, su.mtime), (0o4755, 5, 3_000_000_000, 1000));
-    assert_eq!(su.kind, MemberKind::File { offset: 512, size: 3 });
+    assert_eq!(su.kind, MemberKind::File { offset: 512, size: 3, pieces: None });
     assert_eq!(all[1].kind, MemberKind::Character { major: 1, minor: 3 });
-    assert_eq!((all[2].kind, &all[2].link[..]), (MemberKind::HardLink, &b"bin/su"[..]));
+    assert_eq!((all[2].kind.clone(), &all[2].link[..]), (MemberKind::HardLink, &b"bin/su"[..]));
 }
 
 #[test]
@@ -102,7 +102,13 @@ fn what_is_damaged_is_refused() {
     let number = Archive::default().member(EntryType::Regular, b"a", b"", b"", |header| {
         header.as_old_mut().mode = *b"rwxr-xr-"
     });
-    let sparse = Archive::default().pax(&[("GNU.sparse.major", b"1")]).file("a", "");
+    let sparse = Archive::default()
+        .pax(&[
+            ("GNU.sparse.size", b"9"),
+            ("GNU.sparse.offset", b"0"),
+            ("GNU.sparse.numbytes", b"0"),
+        ])
+        .file("a", "");
     for (bytes, problem) in [
         (wrong_sum, EntryProblem::Header),
         (short_data, EntryProblem::Truncated),
@@ -112,10 +118,6 @@ fn what_is_damaged_is_refused() {
         (owner.end(), EntryProblem::Header),
         (number.end(), EntryProblem::Header),
         (sparse.end(), EntryProblem::Sparse),
-        (
-            Archive::default().member(EntryType::GNUSparse, b"a", b"", b"", |_| ()).end(),
-            EntryProblem::Sparse,
-        ),
         (
             Archive::default().member(EntryType::new(b'Z'), b"a", b"", b"", |_| ()).end(),
             EntryProblem::Type(b'Z'),
@@ -127,5 +129,112 @@ fn what_is_damaged_is_refused() {
         (Archive::default().pax(&[("path", b"a")]).end(), EntryProblem::Truncated),
     ] {
         assert_eq!(members(&bytes).map(|_| ()).map_err(|damage| damage.problem), Err(problem));
+    }
+}
+
+/// The file with its holes, as a program would read it.
+fn whole(bytes: &[u8], member: &Member) -> String {
+    let MemberKind::File { size, pieces: Some(pieces), .. } = &member.kind else {
+        panic!("{member:?}")
+    };
+    let mut file = vec![b'.'; usize::try_from(*size).unwrap()];
+    for piece in &**pieces {
+        let [at, from, count] =
+            [piece.at, piece.offset, piece.size].map(|it| usize::try_from(it).unwrap());
+        file[at..at + count].copy_from_slice(&bytes[from..from + count]);
+    }
+    String::from_utf8(file).unwrap()
+}
+
+fn old_sparse(runs: &[(u64, u64)], size: u64, data: &str) -> Vec<u8> {
+    let mut blocks = Vec::new();
+    let mut rest = runs.get(4..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (these, after) = rest.split_at(rest.len().min(21));
+        let mut block = tar::GnuExtSparseHeader::new();
+        for (header, (at, count)) in block.sparse_mut().iter_mut().zip(these) {
+            header.set_offset(*at);
+            header.set_length(*count);
+        }
+        block.set_is_extended(!after.is_empty());
+        blocks.extend_from_slice(block.as_bytes());
+        rest = after;
+    }
+    let mut header = Header::new_gnu();
+    header.set_path("holes").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_size(data.len() as u64);
+    for set in [Header::set_uid, Header::set_gid, Header::set_mtime] {
+        set(&mut header, 0);
+    }
+    header.set_mode(0o644);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.set_real_size(size);
+    gnu.set_is_extended(!blocks.is_empty());
+    for (header, (at, count)) in gnu.sparse.iter_mut().zip(runs) {
+        header.set_offset(*at);
+        header.set_length(*count);
+    }
+    header.set_cksum();
+    let mut archive = [header.as_bytes().as_slice(), &blocks, data.as_bytes()].concat();
+    archive.resize(archive.len().next_multiple_of(512), 0);
+    [archive, Archive::default().file("after", "x").end()].concat()
+}
+
+#[test]
+fn files_with_holes_are_read_in_three_forms() {
+    let old = old_sparse(&[(2, 3), (7, 1)], 10, "abcd");
+    let all = members(&old).unwrap();
+    assert_eq!((whole(&old, &all[0]).as_str(), &all[1].name[..]), ("..abc..d..", &b"after"[..]));
+    let many: Vec<(u64, u64)> = (0..60).map(|number| (2 * number, 1)).collect();
+    let old = old_sparse(&many, 120, &"x".repeat(60));
+    let all = members(&old).unwrap();
+    assert_eq!((whole(&old, &all[0]), all.len()), ("x.".repeat(60), 2));
+
+    let name: (&str, &[u8]) = ("GNU.sparse.name", b"holes");
+    let pax = Archive::default()
+        .pax(&[("GNU.sparse.size", b"10"), ("GNU.sparse.map", b"2,3,7,1"), name])
+        .file("GNUSparseFile.0/holes", "abcd")
+        .end();
+    let member = one(&pax).unwrap();
+    assert_eq!((whole(&pax, &member).as_str(), &member.name[..]), ("..abc..d..", &b"holes"[..]));
+
+    let data = format!("{:\0<512}abcd", "2\n2\n3\n7\n1\n");
+    let version: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")];
+    let pax = Archive::default()
+        .pax(&[version[0], version[1], ("GNU.sparse.realsize", b"10"), name])
+        .file("GNUSparseFile.0/holes", &data)
+        .end();
+    let member = one(&pax).unwrap();
+    assert_eq!((whole(&pax, &member).as_str(), &member.name[..]), ("..abc..d..", &b"holes"[..]));
+}
+
+#[test]
+fn maps_that_cannot_be_true_are_refused() {
+    for (runs, size, data) in [
+        (&[(7, 1), (2, 3)][..], 10, "abcd"),
+        (&[(2, 3), (4, 1)], 10, "abcd"),
+        (&[(2, 3), (9, 2)], 10, "abcde"),
+        (&[(2, 3)], 10, "abcd"),
+        (&[(2, 5)], 10, "abcd"),
+        (&[(1 << 62, 1 << 62), (2, 3)], 10, "abcd"),
+    ] {
+        assert_eq!(
+            members(&old_sparse(runs, size, data)).unwrap_err().problem,
+            EntryProblem::Header,
+            "{runs:?}"
+        );
+    }
+    for data in ["", "2\n2\n3\n", "x\n", "99999999\n", "-1\n"] {
+        let data = format!("{data:\0<512}");
+        let pax = Archive::default()
+            .pax(&[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.realsize", b"10"),
+            ])
+            .file("a", &data)
+            .end();
+        assert_eq!(one(&pax).unwrap_err(), EntryProblem::Header, "{data:?}");
     }
 }

@@ -215,6 +215,17 @@ fn entries_and_their_memory_are_counted() {
     );
 }
 
+#[test]
+fn holes_count_as_content() {
+    let huge = Archive::default()
+        .pax(&[("GNU.sparse.size", b"9000000000000000000"), ("GNU.sparse.map", b"0,1")])
+        .file("holes", "x")
+        .end();
+    let limits = Limits::default();
+    let problem = Tree::of_archives(&[&huge], &limits).map(|_| ()).unwrap_err().1;
+    assert_eq!(problem, EntryProblem::TooLarge(limits.image_bytes));
+}
+
 /// One member of a random layer.
 #[derive(Debug, Clone)]
 enum Step {
