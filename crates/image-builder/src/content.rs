@@ -182,6 +182,6 @@ mod tests {
         let pieces = [Piece { at: 1, offset: 4, size: 2 }, Piece { at: 3, offset: 0, size: 1 }];
         let pieces: Option<Arc<[Piece]>> = Some(Arc::from(pieces));
         let holes = Content { origin: Origin::Open(open), offset: 0, size: 6, pieces };
-        assert_eq!(text(&mut reader, &holes), "\0450\0\0");
+        assert_eq!(text(&mut reader, &holes), "\x00450\x00\x00");
     }
 }

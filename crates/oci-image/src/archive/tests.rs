@@ -238,3 +238,35 @@ fn maps_that_cannot_be_true_are_refused() {
         assert_eq!(one(&pax).unwrap_err(), EntryProblem::Header, "{data:?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_gnu_tar_writes_of_a_file_with_holes_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::create(folder.path().join("holes")).unwrap();
+    file.set_len(3_000_000).unwrap();
+    for number in 0..30u64 {
+        file.write_all_at(b"data", number * 90_000).unwrap();
+    }
+    let expected = std::fs::read(folder.path().join("holes")).unwrap();
+    for options in
+        [&["--format=gnu"][..], &["--format=pax"], &["--format=pax", "--sparse-version=0.1"]]
+    {
+        let tar = std::process::Command::new("tar")
+            .args(options)
+            .args(["--sparse", "--create", "--directory"])
+            .arg(folder.path())
+            .arg("holes")
+            .output()
+            .unwrap();
+        assert!(tar.status.success() && tar.stdout.len() < 1_000_000, "{options:?}");
+        let member = one(&tar.stdout).unwrap();
+        assert_eq!(member.name, b"holes");
+        let read = whole(&tar.stdout, &member).into_bytes();
+        let same = read
+            .iter()
+            .zip(&expected)
+            .all(|(read, byte)| *read == *byte || (*read, *byte) == (b'.', 0));
+        assert!(same && read.len() == expected.len(), "{options:?}");
+    }
+}
