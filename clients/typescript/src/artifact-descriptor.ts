@@ -11,6 +11,7 @@ import {
   nonEmptyText,
   object,
   oneOf,
+  optional,
   text,
   withDefault,
 } from "./validate.js";
@@ -43,7 +44,12 @@ const helperDescriptor = object({
   schema,
   name: nonEmptyText,
   architecture,
-  files: object({ "sandbox-host": file, vmlinux: file, "initramfs.cpio": file }),
+  files: object({
+    "sandbox-host": file,
+    vmlinux: file,
+    "initramfs.cpio": file,
+    "image-builder": optional(file),
+  }),
 });
 
 /** What `artifact.json` says. */

@@ -16,7 +16,8 @@
  *    and is no directory, that is an error),
  * 2. `@lanebox/` in each `node_modules` that this package can see,
  * 3. `artifacts/` of the checkout of Lanebox that this package lies in, where `scripts/build` and
- *    `scripts/build-image` put them.
+ *    `scripts/build-image` put them,
+ * 4. the folder that `lanebox image pull` keeps images in.
  *
  * The first folder of a name wins. With pnpm's layout the second place is where this package's own
  * dependencies and peers are linked, which is why images are optional peers of it.
@@ -45,6 +46,7 @@ import {
   thisMachine,
   unsupported,
 } from "./machine.js";
+import { pulledImagesDirectory } from "./pulled-images.js";
 import { signedHelper } from "./signed-helper.js";
 
 /** The files that every boot needs. */
@@ -84,6 +86,7 @@ export function artifactDirectories(): string[] {
   if (existsSync(join(checkout, "Cargo.toml")) && isDirectory(join(checkout, "proto/lanebox"))) {
     directories.push(join(checkout, "artifacts"));
   }
+  directories.push(pulledImagesDirectory());
   return directories.filter(isDirectory);
 }
 
@@ -138,7 +141,7 @@ export function findHelper(
 function helperFile(
   directory: string,
   descriptor: HelperDescriptor,
-  name: keyof HelperDescriptor["files"],
+  name: Exclude<keyof HelperDescriptor["files"], "image-builder">,
 ): ArtifactFile {
   const path = join(directory, name);
   const { sha256, sizeBytes } = descriptor.files[name];

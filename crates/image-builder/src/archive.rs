@@ -13,8 +13,9 @@ use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
+use crate::content::Content;
 use crate::error::{Error, Result};
-use crate::tree::{Content, Entry, Kind, Tree, normalise};
+use crate::tree::{Entry, Kind, Tree, normalise};
 
 const XATTR_PREFIX: &str = "SCHILY.xattr.";
 
@@ -81,11 +82,9 @@ fn kind_of<R: Read>(
     };
     Ok(match header.entry_type() {
         EntryType::Directory => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous => Kind::File(Content {
-            file: Rc::clone(source),
-            offset: entry.raw_file_position(),
-            size: entry.size(),
-        }),
+        EntryType::Regular | EntryType::Continuous => {
+            Kind::File(Content::named(Rc::clone(source), entry.raw_file_position(), entry.size()))
+        }
         EntryType::Symlink => Kind::Symlink(link_target(entry)?),
         EntryType::Link => Kind::HardLink(normalise(link_target(entry)?.as_bytes())?),
         EntryType::Char => Kind::Character {

@@ -20,6 +20,10 @@ pub(crate) enum Error {
     Entry { path: String, source: mkext4::Error },
     #[error("The image cannot be written: {0}")]
     Image(String),
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    #[error(transparent)]
+    Oci(Box<oci_image::Error>),
 }
 
 impl Error {

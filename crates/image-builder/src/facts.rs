@@ -1,11 +1,11 @@
 //! What an agent may want to know about an image before it runs anything, read from the files
 //! themselves: triples of topic, relation and value.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 
 use serde::Serialize;
 
+use crate::content::Reader;
 use crate::error::{Error, Result};
 use crate::tree::{Kind, Tree};
 
@@ -78,7 +78,11 @@ pub(crate) struct Fact {
 }
 
 impl Fact {
-    fn new(topic: &'static str, relation: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        topic: &'static str,
+        relation: &'static str,
+        value: impl Into<String>,
+    ) -> Self {
         Self { topic, relation, value: value.into() }
     }
 }
@@ -124,7 +128,7 @@ fn is_program(tree: &Tree, path: &str) -> bool {
 }
 
 /// The shell a person would be given, and the one every script can count on.
-fn default_shell(tree: &Tree) -> Option<&'static str> {
+pub(crate) fn default_shell(tree: &Tree) -> Option<&'static str> {
     ["/bin/bash", "/bin/sh"].into_iter().find(|path| is_program(tree, path))
 }
 
@@ -145,17 +149,15 @@ fn setting<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// A file's text; empty when it is missing or not a small text file.
-fn text(tree: &Tree, path: &str) -> Result<String> {
+pub(crate) fn text(tree: &Tree, path: &str) -> Result<String> {
     let entry = tree.resolve(path).and_then(|path| tree.get(path));
     let Some(Kind::File(content)) = entry.map(|entry| &entry.kind) else {
         return Ok(String::new());
     };
-    let failed =
-        |error| Error::File { action: "read", path: content.file.to_path_buf(), source: error };
-    let mut file = File::open(&content.file).map_err(failed)?;
-    file.seek(SeekFrom::Start(content.offset)).map_err(failed)?;
+    let name = content.origin_name();
+    let origin = Reader::default().open(content).map_err(Error::file("open", name))?;
     let mut bytes = Vec::new();
-    file.take(content.size.min(MAX_TEXT)).read_to_end(&mut bytes).map_err(failed)?;
+    origin.take(MAX_TEXT).read_to_end(&mut bytes).map_err(Error::file("read", name))?;
     Ok(String::from_utf8(bytes).unwrap_or_default())
 }
 
@@ -165,11 +167,12 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::tree::{Content, Entry};
+    use crate::content::Content;
+    use crate::tree::Entry;
 
     fn file(path: &std::path::Path, mode: u16) -> Entry {
         let size = std::fs::metadata(path).unwrap().len();
-        let content = Content { file: Rc::from(path), offset: 0, size };
+        let content = Content::named(Rc::from(path), 0, size);
         Entry::new(Kind::File(content), mode, 0, 0, 0)
     }
 

@@ -4,16 +4,14 @@
 //! the tree holds, so it tells two images apart and costs no randomness.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use mkext4::{FsBuilder, InodeHandle, Meta, Options, ROOT, SpecialKind};
 use sha2::{Digest, Sha256};
 
+use crate::content::{Content, Reader};
 use crate::error::{Error, Result};
 use crate::sparse_file::SparseFile;
-use crate::tree::{Content, Entry, Kind, Tree, name_of, parent_of};
+use crate::tree::{Entry, Kind, Tree, name_of, parent_of};
 
 const MIB: u64 = 1024 * 1024;
 /// The writer makes ext4 blocks of 4 KiB.
@@ -43,9 +41,9 @@ pub(crate) fn write(tree: &Tree, plan: &Plan) -> Result<SparseFile> {
     let mut image =
         SparseFile::new(size).map_err(Error::file("make a temporary file in", &temporary))?;
     let mut writer = layout.writer(&mut image)?;
-    let mut source = Source::default();
+    let mut reader = Reader::default();
     for (path, handle, content) in contents {
-        let mut bytes = source.open(content)?;
+        let mut bytes = reader.open(content).map_err(Error::file("open", content.origin_name()))?;
         writer
             .fill(handle, &mut bytes)
             .map_err(|error| Error::Entry { path: path.to_owned(), source: error })?;
@@ -168,25 +166,6 @@ fn uuid_of(tree: &Tree, plan: &Plan) -> [u8; 16] {
     uuid[6] = uuid[6] & 0x0f | 0x80;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     uuid
-}
-
-/// Opens the files that contents lie in; the last one stays open, for most come from one archive.
-#[derive(Debug, Default)]
-struct Source<'a> {
-    open: Option<(&'a Path, File)>,
-}
-
-impl<'a> Source<'a> {
-    fn open(&mut self, content: &'a Content) -> Result<impl Read + use<'_, 'a>> {
-        let path: &Path = &content.file;
-        let file = match self.open.take() {
-            Some((at, file)) if at == path => file,
-            _ => File::open(path).map_err(Error::file("open", path))?,
-        };
-        let (_, file) = self.open.insert((path, file));
-        file.seek(SeekFrom::Start(content.offset)).map_err(Error::file("read", path))?;
-        Ok(file.take(content.size))
-    }
 }
 
 #[cfg(test)]

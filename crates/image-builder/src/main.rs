@@ -1,11 +1,11 @@
-//! Builds a root filesystem image: tar archives and a written tree in, `rootfs.qcow2` and
-//! `image.json` out. The same inputs give the same bytes on every machine and for every user.
+//! Builds a root filesystem image: tar archives and a written tree, or an image of an OCI registry,
+//! in, `rootfs.qcow2` and `image.json` out. The same inputs give the same bytes on every machine and for every user.
 //!
 //! ```text
 //!  a.tar ──┐ archive                         facts ──► image.json
 //!          ├──────────► Tree ──► filesystem ───┐ descriptor
-//!  tree ───┘ manifest     │      (raw ext4)    │
-//!                         └──────────────────► qcow2 ──► rootfs.qcow2
+//!  tree ───┤ manifest     │      (raw ext4)    │
+//!  oci: ───┘ oci_source   └──────────────────► qcow2 ──► rootfs.qcow2
 //! ```
 //!
 //! It needs no privileges: owners, modes and device nodes go from the archive's headers into
@@ -13,12 +13,16 @@
 
 mod archive;
 mod arguments;
+mod bars;
 mod build;
+mod content;
 mod descriptor;
 mod error;
 mod facts;
 mod filesystem;
+mod guest_basics;
 mod manifest;
+mod oci_source;
 mod qcow2;
 mod sparse_file;
 mod tree;

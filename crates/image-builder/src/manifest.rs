@@ -15,19 +15,28 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::content::Content;
 use crate::error::{Error, Result};
-use crate::tree::{Content, Entry, Kind, Tree, normalise};
+use crate::tree::{Entry, Kind, Tree, normalise};
 
 /// Apply the manifest at `path` to the tree, line by line.
 pub(crate) fn read(tree: &mut Tree, path: &Path) -> Result<()> {
     let files = path.with_file_name("files");
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+    apply_text(tree, path, &text, &|at| contents(&files.join(at)))
+}
+
+/// What a `file` line's path holds.
+type Files<'a> = &'a dyn Fn(&str) -> std::result::Result<Content, String>;
+
+/// Apply a manifest's text; `path` is what errors call it.
+pub(crate) fn apply_text(tree: &mut Tree, path: &Path, text: &str, files: Files) -> Result<()> {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        apply(tree, line, &files).map_err(|reason| Error::Manifest {
+        apply(tree, line, files).map_err(|reason| Error::Manifest {
             manifest: path.to_owned(),
             line: index + 1,
             reason,
@@ -36,7 +45,7 @@ pub(crate) fn read(tree: &mut Tree, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn apply(tree: &mut Tree, line: &str, files: &Path) -> std::result::Result<(), String> {
+fn apply(tree: &mut Tree, line: &str, files: Files) -> std::result::Result<(), String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let path = |raw: &str| normalise(raw.as_bytes());
     let tree_error = |error: Error| error.to_string();
@@ -47,7 +56,7 @@ fn apply(tree: &mut Tree, line: &str, files: &Path) -> std::result::Result<(), S
         }
         ["file", at, mode, uid, gid] => {
             let at = path(at)?;
-            let kind = Kind::File(contents(&files.join(&at))?);
+            let kind = Kind::File(files(&at)?);
             (at, owned(kind, mode, uid, gid, tree.epoch())?)
         }
         ["dir", at, mode, uid, gid] => {
@@ -91,7 +100,7 @@ fn contents(file: &Path) -> std::result::Result<Content, String> {
     if !metadata.is_file() {
         return Err(format!("{} is not a file", file.display()));
     }
-    Ok(Content { file: Rc::from(file), offset: 0, size: metadata.len() })
+    Ok(Content::named(Rc::from(file), 0, metadata.len()))
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@
 //! no trace in the image.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::rc::Rc;
 
+use crate::content::Content;
 use crate::error::{Error, Result};
 
 /// Linux resolves at most this many symbolic links in one path (`MAXSYMLINKS`).
@@ -15,14 +14,6 @@ const MAX_LINKS: usize = 40;
 /// `PATH_MAX` and `NAME_MAX`.
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
-
-/// Bytes that stay in the host file they came from until they are copied into the image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Content {
-    pub(crate) file: Rc<Path>,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -94,6 +94,18 @@ export interface FlattenCommand {
   readonly compress: boolean;
 }
 
+/** `lanebox image pull`. */
+export interface PullCommand {
+  readonly name: "image-pull";
+  readonly reference: string;
+  /** The name that the image is found by; undefined for the reference's own. */
+  readonly imageName: string | undefined;
+  readonly insecureRegistries: readonly string[];
+  /** Options of the builder and their values. */
+  readonly limits: readonly (readonly [string, string])[];
+  readonly json: boolean;
+}
+
 /** What the command line asks for. */
 export type Command =
   | RunCommand
@@ -114,6 +126,7 @@ export type Command =
   | { readonly name: "images"; readonly json: boolean }
   | ImageInfoCommand
   | FlattenCommand
+  | PullCommand
   | { readonly name: "help" | "version" };
 
 const common = {
@@ -247,14 +260,16 @@ function parseImage([first, ...rest]: readonly string[]): Command {
       return parseInfo(rest);
     case "flatten":
       return parseFlatten(rest);
+    case "pull":
+      return parsePull(rest);
     case "help":
     case "--help":
     case "-h":
       return { name: "help" };
     case undefined:
-      throw new UsageError("a command is missing after image: info or flatten");
+      throw new UsageError("a command is missing after image: info, flatten or pull");
     default:
-      throw new UsageError(`unknown command 'image ${first}': expected info or flatten`);
+      throw new UsageError(`unknown command 'image ${first}': expected info, flatten or pull`);
   }
 }
 
@@ -298,11 +313,40 @@ function parseFlatten(argv: readonly string[]): Command {
   };
 }
 
-/** A file is told from a name by a slash in it. */
+function parsePull(argv: readonly string[]): Command {
+  const options = {
+    ...common,
+    name: { type: "string" },
+    "insecure-registry": { type: "string", multiple: true },
+    "max-layer-mib": { type: "string" },
+    "max-image-mib": { type: "string" },
+    json: { type: "boolean" },
+  } as const;
+  const { values, positionals } = parse(argv, options, true);
+  if (values.help) return { name: "help" };
+  const [reference, ...more] = positionals;
+  if (reference === undefined || reference.startsWith("-") || more.length > 0) {
+    throw new UsageError("image pull takes one reference: lanebox image pull [OPTION…] REFERENCE");
+  }
+  const limits = (["max-layer-mib", "max-image-mib"] as const).flatMap((option) => {
+    const mib = checked(`--${option}`, number(values[option]), integer(1, 1024 * 1024));
+    return mib === undefined ? [] : [[`--${option}`, String(mib)] as const];
+  });
+  return {
+    name: "image-pull",
+    reference,
+    imageName: checked("--name", values.name, imageName),
+    insecureRegistries: values["insecure-registry"] ?? [],
+    limits,
+    json: values.json ?? false,
+  };
+}
+
+/** A file is told from a name by a slash in it; a name with one ends with a version. */
 function disk(image: string, values: { format?: string; persistent?: string }): DiskArgument {
   const given = checked("--format", values.format, oneOf("qcow2", "raw"));
   const persistent = filePath("--persistent", values.persistent);
-  if (!image.includes("/")) {
+  if (!image.includes("/") || /^[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(image)) {
     if (given !== undefined)
       throw new UsageError("--format: it is for files, not for named images");
     const name = checked("IMAGE", image, imageName) as string;

@@ -14,6 +14,8 @@ export const HELP = `usage:
   lanebox images [--json]                        list the images that are installed
   lanebox image info [OPTION…] IMAGE             tell what an image is and how large
   lanebox image flatten [OPTION…] IMAGE DEST     write it, with what lies over it, as one QCOW2 file
+  lanebox image pull [OPTION…] REFERENCE         get an image of an OCI registry, for --image and
+                                                 rootfs.builtIn
   lanebox --help | --version
 
 options of run and shell (cp: --image, --persistent and --isolation):
@@ -37,12 +39,22 @@ options of run and shell (cp: --image, --persistent and --isolation):
   --isolation KIND   weakest isolation that is accepted: hardware or emulated
                      (default: LANEBOX_MIN_ISOLATION, else hardware)
 
-options of image (IMAGE is a name and version, or a file, told by a slash in it):
+options of image info and flatten (IMAGE is a name and version, or a file, told by a slash in it
+and no version after it):
   --format FORMAT    how the file is laid out: qcow2 or raw   (default: by its ending)
   --persistent FILE  also what a persistent root keeps in FILE; no VM may use it meanwhile
   --json             info for programs: what rootfs.image() takes, and the sizes (info only)
   --cluster-size N   bytes of a cluster, 4096 to 2097152      (default: 65536; flatten only)
   --no-compress      clusters as they are                     (flatten only)
+
+options of image pull (REFERENCE is REGISTRY/NAME[:TAG]@sha256:DIGEST; a tag alone is refused):
+  --name NAME        name and version that the image is found by
+                     (default: REGISTRY/NAME:TAG, or the digest where there is no tag)
+  --insecure-registry HOST:PORT
+                     speak to it without TLS, as to loopback always; may be given several times
+  --max-layer-mib N  largest layer that is taken, uncompressed       (default: 8192)
+  --max-image-mib N  the most that all layers may hold, uncompressed (default: 16384)
+  --json             print what rootfs.image() takes
 
 run passes stdin, stdout, stderr and the exit status through. Its own exit statuses:
   2 wrong arguments; 125 the VM failed; 126 the command cannot be executed; 127 it does not exist;

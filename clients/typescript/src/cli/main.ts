@@ -37,6 +37,8 @@ async function dispatch(command: Command): Promise<number> {
       return (await import("./image.js")).imageInfo(command);
     case "image-flatten":
       return (await import("./image.js")).flattenCommand(command);
+    case "image-pull":
+      return (await import("./pull.js")).pullCommand(command);
     case "help":
       await write(process.stdout, HELP);
       return 0;

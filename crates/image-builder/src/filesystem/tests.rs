@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 
@@ -28,7 +29,7 @@ fn raw_file(disk: &SparseFile) -> NamedTempFile {
 fn host_file(bytes: &[u8]) -> (NamedTempFile, Kind) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let content = Content { file: Rc::from(file.path()), offset: 0, size: bytes.len() as u64 };
+    let content = Content::named(Rc::from(file.path()), 0, bytes.len() as u64);
     (file, Kind::File(content))
 }
 
