@@ -128,7 +128,7 @@ test("a builder that is missing or another is not run", async () => {
   install("echo run >&2", "echo other >&2");
   const other = await pull("x");
   assert.equal(other.status, 1);
-  assert.match(other.err, /image-builder is not what its artifact\.json says/);
+  assert.match(other.err, /image-builder is not the file that its descriptor means/);
   setup.remove();
   setup = setUp();
   const missing = await pull("x");
