@@ -16,7 +16,9 @@ pub mod probe;
 
 mod error;
 mod exit;
+mod files;
 mod host_memory;
+pub mod launcher;
 mod qemu;
 mod spec;
 mod sys;
@@ -25,6 +27,7 @@ mod vm;
 
 pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
+pub use files::Files;
 pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
 pub use usage::Usage;
 pub use vm::{Vm, start};

@@ -1,4 +1,4 @@
-//! The thread that owns the QEMU process: it forks it, keeps the end of what it writes to its
+//! The thread that owns the QEMU process: it has it started, keeps the end of what it writes to its
 //! standard error, speaks QMP with it, and reaps it.
 //!
 //! ```text
@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use confine::Role;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -92,6 +93,7 @@ impl Keeper {
         let reports = Reports { ready: Some(ready_sender), ended: ended_sender };
         let for_thread = Arc::clone(&shared);
         let run = move || {
+            confine::thread(Role::Keeper);
             let _alive = alive;
             Process::run(command, monitor, &for_thread, order_queue, reports);
         };

@@ -22,4 +22,6 @@ mod program;
 mod qmp;
 
 pub(crate) use machine::Machine;
-pub(crate) use program::{INSTALL, MINIMUM, PROGRAM, STANDARD_DIRECTORIES, find_in, version_of};
+pub(crate) use program::{
+    INSTALL, MINIMUM, PROGRAM, STANDARD_DIRECTORIES, find, find_in, version_of,
+};
