@@ -145,6 +145,8 @@ mod tests {
         for access in [Access::Read, Access::Engine, Access::Write, Access::Create] {
             assert_eq!(names_for(access, &file), "", "{access:?}");
         }
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), private).unwrap();
         std::os::unix::fs::chown(folder.path(), Some(1000), Some(1000)).unwrap();
         assert_eq!(names_for(Access::Engine, &file), "dac_read_search");
         assert_eq!(names_for(Access::Create, &file), "dac_override dac_read_search");

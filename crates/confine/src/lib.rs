@@ -36,3 +36,6 @@ pub use grant::{Access, Grant, GrantError};
 pub use plan::{Jail, Plan, enter};
 pub use report::Report;
 pub use seccomp::{Facts, Role, seal, thread};
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub use sys::attempts::{Targets, attempts};

@@ -60,9 +60,7 @@ pub fn enter(plan: &Plan) -> Result<Jail, Error> {
     let kept = capabilities::needed(&plan.grants)?;
     let users = if kept.is_empty() { Users::Own } else { Users::All };
     let own = namespaces::enter(users, plan.network)?;
-    if let Some(problem) = own.problem {
-        report.missing.push(format!("The host gives no user namespaces ({problem})"));
-    }
+    report.no_namespaces = own.problem;
     limits::set(!own.own.is_empty())?;
     report.namespaces = own.own;
     let facts = Facts::new(plan);

@@ -15,7 +15,9 @@ pub struct Report {
     pub namespaces: Vec<&'static str>,
     /// It has joined a control group.
     pub control_group: bool,
-    /// What this host does not give; one sentence each.
+    /// Why it has no namespaces of its own.
+    pub no_namespaces: Option<String>,
+    /// What else this host does not give, which weakens the walls; one sentence each.
     pub missing: Vec<String>,
 }
 
@@ -29,6 +31,18 @@ impl Report {
                 .to_owned(),
         ];
         Self { off: true, missing, ..Self::default() }
+    }
+}
+
+impl Report {
+    /// Everything that this host does not give; one sentence each.
+    #[must_use]
+    pub fn all_missing(&self) -> Vec<String> {
+        let namespaces = self
+            .no_namespaces
+            .iter()
+            .map(|why| format!("The host gives no user namespaces ({why})"));
+        namespaces.chain(self.missing.iter().cloned()).collect()
     }
 }
 
@@ -47,7 +61,10 @@ impl fmt::Display for Report {
             kept => write!(f, ", capabilities {} for files", kept.join("+"))?,
         }
         match self.namespaces.as_slice() {
-            [] => f.write_str(", no namespaces of its own")?,
+            [] => {
+                let why = self.no_namespaces.as_deref().unwrap_or("none asked for");
+                write!(f, ", no namespaces of its own ({why})")?;
+            }
             own => write!(f, ", {} namespaces", own.join("+"))?,
         }
         if self.control_group { f.write_str(", control group") } else { Ok(()) }

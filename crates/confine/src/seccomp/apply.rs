@@ -14,6 +14,7 @@ use seccompiler::{
 
 use super::calls::{self, List, When};
 use super::role::Role;
+use crate::capabilities;
 use crate::error::{Error, system};
 use crate::grant::Access;
 use crate::plan::Plan;
@@ -70,11 +71,13 @@ pub fn seal(facts: Facts) -> Result<OwnedFd, Error> {
     Ok(read)
 }
 
-/// Restricts this thread, and what it starts, to a role; for good. Does nothing in a process that
+/// Restricts this thread, and what it starts, to a role, for good: the system calls, and the
+/// capabilities where the role is not about files. Does nothing in a process that
 /// is not sealed. A process that cannot restrict its thread ends.
 pub fn thread(role: Role) {
     let Some(facts) = SEALED.get() else { return };
-    if let Err(error) = apply(role, *facts) {
+    let dropped = if role.uses_files() { Ok(()) } else { capabilities::drop_all() };
+    if let Err(error) = dropped.and_then(|()| apply(role, *facts)) {
         eprintln!("sandbox-host: a thread cannot be confined ({role:?}): {error}");
         std::process::abort();
     }

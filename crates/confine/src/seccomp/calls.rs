@@ -27,7 +27,7 @@ const fn when(call: c_long, when: When) -> (c_long, Option<When>) {
 }
 
 const fn domain(call: c_long, family: i32) -> (c_long, Option<When>) {
-    when(call, When::Is(0, family as u64))
+    when(call, When::Is(0, family.cast_unsigned() as u64))
 }
 
 macro_rules! all {

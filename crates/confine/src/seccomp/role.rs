@@ -46,6 +46,11 @@ impl Role {
         Self::Processor,
     ];
 
+    /// Whether its files may be those of others, where root serves them.
+    pub(super) fn uses_files(self) -> bool {
+        matches!(self, Self::Main | Self::Blocking | Self::Device | Self::Watch)
+    }
+
     /// The lists of a role.
     pub(super) fn lists(self, facts: Facts) -> Vec<List> {
         let mut lists = vec![calls::COMMON];

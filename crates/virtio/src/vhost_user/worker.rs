@@ -53,6 +53,7 @@ pub(super) fn spawn<D: Device>(
         .thread_name("virtio-read")
         .build()?;
     let thread = std::thread::Builder::new().name("virtio-rings".into()).spawn(move || {
+        confine::thread(confine::Role::Device);
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);

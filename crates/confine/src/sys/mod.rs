@@ -1,6 +1,9 @@
 //! The system calls that have no safe wrapper.
 #![allow(unsafe_code, reason = "fork, a handler of SIGSYS, and landlock_create_ruleset")]
 
+#[cfg(debug_assertions)]
+pub(crate) mod attempts;
+
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
 
