@@ -43,6 +43,9 @@ pub(super) const COMMON: List = &[
     always(c::SYS_close),
     always(c::SYS_fstat),
     always(c::SYS_newfstatat),
+    always(c::SYS_statx),
+    // The C library's allocator asks for the number of processors, and how memory is committed.
+    when(c::SYS_openat, When::Bits(2, (c::O_ACCMODE | c::O_CREAT | c::O_TRUNC) as u64, 0)),
     always(c::SYS_lseek),
     when(c::SYS_mmap, When::Bits(2, PROT_EXEC as u64, 0)),
     when(c::SYS_mprotect, When::Bits(2, PROT_EXEC as u64, 0)),
@@ -120,7 +123,6 @@ pub(super) const FILES: List = &[
     always(c::SYS_readlinkat),
     always(c::SYS_stat),
     always(c::SYS_lstat),
-    always(c::SYS_statx),
     always(c::SYS_statfs),
     always(c::SYS_fstatfs),
     always(c::SYS_access),
@@ -206,7 +208,7 @@ pub(super) const KVM: List = &[when(c::SYS_ioctl, When::Bits(1, 0xff00, 0xae00))
 /// makes code and forbids itself more (`-sandbox`).
 pub(super) const ENGINE: List = &all! {
     SYS_clone SYS_vfork SYS_execve SYS_wait4 SYS_setpgid SYS_getpgid SYS_getppid SYS_dup SYS_dup2 SYS_dup3
-    SYS_chdir SYS_close_range SYS_prlimit64 SYS_prctl SYS_arch_prctl SYS_set_tid_address
+    SYS_chdir SYS_fchdir SYS_close_range SYS_prlimit64 SYS_prctl SYS_arch_prctl SYS_set_tid_address
     SYS_mmap SYS_mprotect SYS_open SYS_openat SYS_stat SYS_lstat SYS_statx SYS_access SYS_faccessat
     SYS_faccessat2 SYS_readlink SYS_readlinkat SYS_getcwd SYS_getdents64 SYS_statfs SYS_fstatfs
     SYS_pread64 SYS_pwrite64 SYS_preadv SYS_pwritev SYS_fadvise64 SYS_ftruncate SYS_fallocate

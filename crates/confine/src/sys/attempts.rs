@@ -1,5 +1,8 @@
 //! What somebody who has taken the process over would try. For tests, which ask a process that has
 //! confined itself to try all of it; not in release builds.
+//!
+//! They are tried as root and unconfined too, to see that they can succeed: whatever could change
+//! the machine is called in a way that is an error then.
 
 #![allow(unsafe_code, reason = "system calls of which most have no wrapper")]
 
@@ -27,7 +30,7 @@ pub struct Targets {
 type Outcome = (&'static str, Result<c_long, Errno>);
 
 /// Tries everything, in order of the list. Nothing of it does harm where it succeeds, outside of
-/// the folder.
+/// the folder and this process.
 #[must_use]
 pub fn attempts(targets: &Targets) -> Vec<Outcome> {
     let mut all = files(targets);
@@ -132,7 +135,8 @@ fn kernel() -> Vec<Outcome> {
     let core = c_long::from(libc::RLIMIT_CORE);
     vec![
         ("mount", call(libc::SYS_mount, [0; 6])),
-        ("unmount", call(libc::SYS_umount2, [address(c"/proc"), 2, 0, 0, 0, 0])),
+        // No path: where it is allowed it finds nothing to unmount.
+        ("unmount", call(libc::SYS_umount2, [0; 6])),
         ("open-tree", call(libc::SYS_open_tree, [0; 6])),
         ("unshare", call(libc::SYS_unshare, [user, 0, 0, 0, 0, 0])),
         ("enter-namespace", call(libc::SYS_setns, [0; 6])),
@@ -149,9 +153,10 @@ fn kernel() -> Vec<Outcome> {
         ("watch-performance", call(libc::SYS_perf_event_open, [0; 6])),
         ("handle-faults", call(libc::SYS_userfaultfd, [0; 6])),
         ("load-module", call(libc::SYS_finit_module, [-1, 0, 0, 0, 0, 0])),
-        ("load-kernel", call(libc::SYS_kexec_load, [0; 6])),
+        ("load-kernel", call(libc::SYS_kexec_load, [0, 0, 0, -1, 0, 0])),
+        // Without the magic numbers, and without a name: nothing happens where it is allowed.
         ("reboot", call(libc::SYS_reboot, [0; 6])),
-        ("host-name", call(libc::SYS_sethostname, [0; 6])),
+        ("host-name", call(libc::SYS_sethostname, [0, -1, 0, 0, 0, 0])),
         ("ports", call(libc::SYS_iopl, [3, 0, 0, 0, 0, 0])),
         ("kernel-log", call(libc::SYS_syslog, [3, 0, 0, 0, 0, 0])),
         ("personality", call(libc::SYS_personality, [0x0004_0000, 0, 0, 0, 0, 0])),
