@@ -37,6 +37,11 @@ pub struct Args {
     /// Whether this process confines itself.
     #[arg(long, value_enum, default_value_t = Confinement::On)]
     pub confinement: Confinement,
+
+    /// Try to break out, print what came of it, and end. Debug builds have it, for their tests.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, num_args = 4, value_names = ["FOLDER", "PROCESS", "PORT", "SOCKET"])]
+    pub attempt: Option<Vec<String>>,
 }
 
 /// Whether the process confines itself.

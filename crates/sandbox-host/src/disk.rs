@@ -197,7 +197,7 @@ async fn open_file(
         Some(blank) => {
             FileStore::format_file(blank.file(), &base)?;
             match blank.publish() {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
                 _ => FileStore::open(&at, &base),
             }
         }

@@ -11,6 +11,8 @@
 
 pub mod args;
 pub mod artifact;
+#[cfg(debug_assertions)]
+pub mod attempt;
 pub mod block_store;
 pub mod callback;
 pub mod confine;

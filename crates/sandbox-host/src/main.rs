@@ -8,6 +8,8 @@ use std::sync::Arc;
 use clap::Parser;
 use nix::sys::signal::Signal;
 use sandbox_host::args::Args;
+#[cfg(debug_assertions)]
+use sandbox_host::attempt;
 use sandbox_host::confine::Begun;
 use sandbox_host::debug::DebugSocket;
 use sandbox_host::error::chain;
@@ -31,12 +33,12 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&error, USAGE),
     };
-    let code = serve(begun, args.debug_socket);
+    let code = serve(begun, args);
     drop(log);
     code
 }
 
-fn serve(begun: Begun, debug_socket: Option<PathBuf>) -> ExitCode {
+fn serve(begun: Begun, args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -47,7 +49,11 @@ fn serve(begun: Begun, debug_socket: Option<PathBuf>) -> ExitCode {
         Err(error) => return fail(&error, FAILURE),
     };
     let code = runtime.block_on(async {
-        match run(begun, debug_socket).await {
+        #[cfg(debug_assertions)]
+        if let Some(targets) = args.attempt.as_deref().and_then(attempt::targets) {
+            return attempt::try_all(targets).await;
+        }
+        match run(begun, args.debug_socket).await {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some(signal)) => {
                 ExitCode::from(SIGNALLED.saturating_add(u8::try_from(signal as i32).unwrap_or(0)))
