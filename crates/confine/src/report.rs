@@ -67,7 +67,10 @@ impl fmt::Display for Report {
             }
             own => write!(f, ", {} namespaces", own.join("+"))?,
         }
-        if self.control_group { f.write_str(", control group") } else { Ok(()) }
+        if self.control_group {
+            f.write_str(", control group")?;
+        }
+        self.missing.iter().try_for_each(|missing| write!(f, "; {missing}"))
     }
 }
 
@@ -92,8 +95,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_kept_is_said() {
-        let report = Report { capabilities: vec!["chown".to_owned()], ..Report::default() };
+        let missing = vec!["The host's kernel has no Landlock".to_owned()];
+        let capabilities = vec!["chown".to_owned()];
+        let report = Report { capabilities, missing, ..Report::default() };
         let said = report.to_string();
+        assert!(said.ends_with("; The host's kernel has no Landlock"), "{said}");
         assert!(said.contains("no Landlock") && said.contains("no namespaces"), "{said}");
         assert!(said.contains("capabilities chown for files"), "{said}");
         assert!(Report::off().to_string().contains("not confined"));

@@ -217,7 +217,7 @@ pub(super) const ENGINE: List = &all! {
     SYS_pselect6 SYS_timerfd_create SYS_timerfd_settime SYS_timer_create SYS_timer_settime
     SYS_timer_delete SYS_memfd_create SYS_socketpair SYS_sendto SYS_recvfrom SYS_sendmsg
     SYS_recvmsg SYS_shutdown SYS_getsockname SYS_getpeername SYS_getsockopt SYS_setsockopt
-    SYS_rt_sigtimedwait SYS_rt_sigpending SYS_rt_sigsuspend SYS_kill SYS_umask SYS_getrusage
+    SYS_rt_sigtimedwait SYS_rt_sigpending SYS_rt_sigsuspend SYS_umask SYS_getrusage
     SYS_times SYS_sched_getparam SYS_sched_getscheduler SYS_sched_setaffinity SYS_getpgrp
     SYS_getsid SYS_getgroups SYS_getresuid SYS_getresgid SYS_ioctl SYS_msync SYS_mincore SYS_unlink
     SYS_fchmod SYS_get_robust_list SYS_set_mempolicy SYS_get_mempolicy SYS_mbind

@@ -8,8 +8,8 @@
 //!            │       pidfd                   │
 //!            └── process ended: drain, reap ─┴──► ended: Exit
 //! ```
-//! One thread for all of it, and no task: the parent-death signal is bound to the life of the
-//! thread that forks, so that thread must live as long as the process, whatever kind of runtime
+//! One thread for all of it, and no task: where there is no launcher, the parent-death signal is
+//! bound to the life of this thread, so it must live as long as the process, whatever kind of runtime
 //! `start` was called on; and dropping a [`Keeper`] can wait for the thread, after which process,
 //! descriptors and thread are gone for certain. The thread blocks in `poll` only, and the process's
 //! own end is one of the things it polls for.

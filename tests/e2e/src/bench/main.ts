@@ -7,6 +7,7 @@ import { BUSYBOX, sandbox } from "../support/lane.js";
 import { engines, helpers, memoryKiB } from "../support/processes.js";
 import { bareMachineLike, bootBare } from "./bare-qemu.js";
 import { benchCallbacks } from "./callbacks.js";
+import { benchConfinement } from "./confinement.js";
 import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
 import { benchProcesses } from "./processes.js";
@@ -86,6 +87,7 @@ if (only === "all") {
   await benchExec();
   benchSizes();
 }
+if (only === "all" || only === "confinement") await benchConfinement();
 if (only === "all" || only === "processes") await benchProcesses();
 if (only === "all" || only === "callbacks") await benchCallbacks();
 if (only === "all" || only === "files") {
