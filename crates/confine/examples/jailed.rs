@@ -1,10 +1,13 @@
 //! Confines itself as told, tries to break out, and prints what came of each attempt. For the tests.
 //!
-//! usage: jailed FOLDER PROCESS PORT SOCKET [--off | ROLE] [network] [GRANT…]
+//! usage: jailed FOLDER PROCESS PORT SOCKET --off|ROLE [network] [no-landlock] [GRANT…]
 #![allow(clippy::print_stdout, reason = "it is what it is for")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsStr;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use confine::{Grant, Plan, Role, Targets, attempts, enter, seal, thread};
 
@@ -22,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for argument in arguments {
         match argument.as_str() {
             "network" => plan.network = true,
+            "no-landlock" => hide_landlock()?,
             grant => plan.grants.push(Grant::parse(OsStr::new(grant))?),
         }
     }
@@ -32,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     nix::sys::prctl::set_no_new_privs()?;
     let jail = enter(&plan)?;
     println!("report {}", jail.report);
+    println!("missing {}", jail.report.all_missing().join("; "));
     let told = seal(jail.facts)?;
     let role = Role::ALL.into_iter().find(|known| format!("{known:?}") == role);
     let role = role.ok_or("no such role")?;
@@ -46,6 +51,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count = nix::unistd::read(&told, &mut numbers)?;
     println!("told {}", count / 4);
     Ok(())
+}
+
+/// Has the kernel look like one without Landlock.
+fn hide_landlock() -> Result<(), Box<dyn Error>> {
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let rules = BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, absent, TargetArch::x86_64)?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(seccompiler::apply_filter(&program)?)
 }
 
 fn tell(targets: &Targets) {

@@ -1,6 +1,10 @@
 //! A process that has confined itself tries to break out: each attempt is refused, by name, and
 //! succeeds or fails otherwise where nothing confines it.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it skips"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +43,11 @@ fn jailed() -> PathBuf {
 impl Setup {
     /// What came of each attempt.
     fn run(&self, more: &[&str]) -> BTreeMap<String, String> {
-        let mut command = Command::new(jailed());
+        self.run_by(Command::new(jailed()), more)
+    }
+
+    /// The same where the program is started by another one.
+    fn run_by(&self, mut command: Command, more: &[&str]) -> BTreeMap<String, String> {
         command.arg(self.folder.path()).arg(std::process::id().to_string());
         command.arg(self.tcp.local_addr().unwrap().port().to_string()).arg(&self.socket);
         let output = command.args(more).stdin(Stdio::null()).output().unwrap();
@@ -53,7 +61,8 @@ impl Setup {
 }
 
 fn assert_refused(outcomes: &BTreeMap<String, String>, but: &[&str]) {
-    let attempts = outcomes.iter().filter(|(name, _)| *name != "report" && *name != "told");
+    let others = ["report", "missing", "told"];
+    let attempts = outcomes.iter().filter(|(name, _)| !others.contains(&name.as_str()));
     let mut count = 0;
     for (name, outcome) in attempts.filter(|(name, _)| !but.contains(&name.as_str())) {
         assert!(REFUSED.contains(&outcome.as_str()), "{name}: {outcome}\n{outcomes:?}");
@@ -152,6 +161,51 @@ fn a_file_that_is_to_be_made_opens_nothing_beside_it() {
     assert_refused(&outcomes, &[]);
     assert_eq!(outcomes["read-file"], "EACCES");
     assert_eq!(outcomes["create-file"], "EACCES");
+}
+
+#[test]
+fn a_host_without_user_namespaces_is_told_and_the_other_walls_stand() {
+    let setup = set_up("namespaces");
+    // The limit is that of the namespace which is made here, and of those inside of it.
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(jailed());
+    if !Command::new("unshare").args(["--user", "true"]).status().is_ok_and(|it| it.success()) {
+        println!("skipped: this host gives no user namespaces in the first place");
+        return;
+    }
+    let outcomes = setup.run_by(command, &["Main"]);
+    assert!(outcomes["report"].contains("no namespaces of its own (ENOSPC)"), "{outcomes:?}");
+    assert!(outcomes["missing"].contains("no user namespaces"), "{outcomes:?}");
+    assert_refused(&outcomes, &[]);
+}
+
+#[test]
+fn a_host_without_landlock_is_told_and_the_other_walls_stand() {
+    let setup = set_up("landlock");
+    let outcomes = setup.run(&["Main", "no-landlock"]);
+    assert!(outcomes["report"].contains("no Landlock"), "{outcomes:?}");
+    assert!(outcomes["missing"].contains("has no Landlock"), "{outcomes:?}");
+    // What only Landlock forbids; nothing of it changes an attribute or runs a program.
+    let open = [
+        "read-file",
+        "write-file",
+        "create-file",
+        "list-folder",
+        "list-root",
+        "read-users",
+        "read-passwords",
+        "make-link",
+        "remove-file",
+        "kill",
+        "open-environment",
+        "open-memory",
+    ];
+    assert_refused(&outcomes, &open);
+    assert_eq!(outcomes["read-file"], "done", "{outcomes:?}");
+    for name in ["execute", "fork", "change-mode", "connect-tcp", "trace", "make-code"] {
+        assert_eq!(outcomes[name], "EPERM", "{name}");
+    }
 }
 
 #[test]
