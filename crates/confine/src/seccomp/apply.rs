@@ -100,7 +100,14 @@ fn program(role: Role, facts: Facts) -> Result<BpfProgram, Error> {
         Role::Launcher => SeccompAction::Errno(Errno::EPERM as u32),
         _ => SeccompAction::Trap,
     };
-    let rules = rules(&role.lists(facts))?;
+    let mut rules = rules(&role.lists(facts))?;
+    if role != Role::Launcher {
+        // A thread signals those of its own process; what the launcher starts is another one.
+        let own = u64::from(std::process::id());
+        let (length, operator) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+        let to_own = SeccompCondition::new(0, length, operator, own)?;
+        rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![to_own])?]);
+    }
     let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, TargetArch::x86_64)?;
     Ok(filter.try_into()?)
 }

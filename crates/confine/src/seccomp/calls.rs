@@ -69,6 +69,7 @@ pub(super) const COMMON: List = &[
     always(c::SYS_geteuid),
     always(c::SYS_getgid),
     always(c::SYS_getegid),
+    // Within the process: see where filters are made.
     always(c::SYS_tgkill),
     always(c::SYS_exit),
     always(c::SYS_exit_group),
