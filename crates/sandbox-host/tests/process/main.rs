@@ -8,6 +8,7 @@
 mod boot;
 #[path = "../support/calls.rs"]
 mod calls;
+mod confinement;
 mod debug_socket;
 mod end;
 #[path = "../support/helper.rs"]

@@ -59,6 +59,7 @@ pub(crate) fn spawn<D: Device>(
         .build()?;
     let thread = std::thread::Builder::new().name("virtio-rings".into()).spawn(move || {
         begin(thread_start);
+        confine::thread(confine::Role::Device);
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);

@@ -37,6 +37,7 @@ impl DeviceServer {
         let thread = std::thread::Builder::new()
             .name("virtio-control".into())
             .spawn(move || {
+                confine::thread(confine::Role::DeviceControl);
                 // The end of the connection is the end of the handler, and so of the rings.
                 let served = converse(connection);
                 // The front end is to know, though this side's other descriptor is still open.
