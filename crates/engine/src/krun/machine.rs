@@ -95,7 +95,11 @@ impl Machine {
         if self.control.is_ended() {
             return Err(ControlError::Gone);
         }
-        paused.map_err(|_| ControlError::Deadline(CONTROL_DEADLINE))
+        paused.map_err(|_| {
+            // It is not paused, so it is not to become so later.
+            self.control.set_paused(false);
+            ControlError::Deadline(CONTROL_DEADLINE)
+        })
     }
 
     pub(crate) fn resume(&self) -> Result<(), ControlError> {

@@ -105,6 +105,30 @@ fn a_paused_machine_prints_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn pauses_in_quick_succession_lose_no_processor() {
+    alone("pauses_in_quick_succession_lose_no_processor", async {
+        let mut given = spec(flat_kernel(b"tick ", Then::Repeat));
+        given.cpus = 4;
+        let mut vm = boot(given).await;
+        let mut console = vm.take_console();
+        let reader = tokio::spawn(async move {
+            let mut all = vec![0; 1 << 16];
+            while console.read(&mut all).await.is_ok_and(|count| count > 0) {}
+        });
+        for round in 0..200 {
+            vm.pause().await.unwrap();
+            if round % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+            vm.resume().await.unwrap();
+        }
+        vm.kill();
+        assert_eq!(vm.wait().await.reason, ExitReason::Killed);
+        reader.await.unwrap();
+    });
+}
+
+#[test]
 fn a_console_that_nobody_reads_holds_up_neither_a_pause_nor_the_end() {
     alone("a_console_that_nobody_reads_holds_up_neither_a_pause_nor_the_end", async {
         let before = held();
