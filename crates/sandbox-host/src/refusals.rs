@@ -28,3 +28,33 @@ pub(crate) async fn tell(pipe: OwnedFd, journal: Arc<Journal>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::lane::{Event, Observation};
+
+    #[tokio::test]
+    async fn each_refused_call_is_told_to_the_owner_once_by_its_number() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        for number in [101_i32, 165, 101] {
+            write.write_all(&number.to_le_bytes()).unwrap();
+        }
+        drop(write);
+        let journal = Arc::new(Journal::default());
+        let mut watcher = journal.watch();
+        tell(read.into(), Arc::clone(&journal)).await;
+        journal.warn("the last".to_owned());
+        let mut told = Vec::new();
+        while told.last().is_none_or(|last: &String| last != "the last") {
+            match watcher.next().await.unwrap().1 {
+                Observation::Event(Event::Warning(text)) => told.push(text),
+                _ => {}
+            }
+        }
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].contains("system call 101") && told[1].contains("system call 165"));
+    }
+}

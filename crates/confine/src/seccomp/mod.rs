@@ -5,7 +5,8 @@
 //! C library is the host's, not ours, and a call that one of its versions makes is no reason to lose
 //! a VM; and whoever has taken the process over gains nothing by a call that fails. In the engine's
 //! process there is no such handler: calls that are not on its list fail with EPERM, which QEMU
-//! tells as an error where it matters.
+//! tells as an error where it matters. A thread that blocks all signals, as the probe of KVM does,
+//! cannot be told: there the kernel ends the process with SIGSYS, which the client sees.
 //!
 //! A thread has the filter of the thread that started it and its own: both must allow a call.
 
