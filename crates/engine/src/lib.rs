@@ -33,6 +33,5 @@ pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
 pub use files::Files;
 pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
-pub use threads::{ThreadRole, on_thread_start};
 pub use usage::Usage;
 pub use vm::{Vm, start};

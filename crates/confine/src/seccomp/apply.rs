@@ -208,11 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn a_role_can_do_nothing_that_the_first_thread_cannot_hand_on() {
-        for role in Role::ALL.into_iter().filter(|role| *role != Role::Launcher) {
-            let main = rules(&Role::Main.lists(ALL)).unwrap();
+    fn a_role_can_do_nothing_that_its_creator_cannot_hand_on() {
+        let main = Role::ALL.into_iter().filter(|role| *role != Role::Launcher);
+        let of_main = main.map(|role| (Role::Main, role));
+        let of_machine = [Role::Processor, Role::Device].map(|role| (Role::Machine, role));
+        for (creator, role) in of_main.chain(of_machine) {
+            let can = rules(&creator.lists(ALL)).unwrap();
             for call in rules(&role.lists(ALL)).unwrap().keys() {
-                assert!(main.contains_key(call), "{role:?}: {call}");
+                assert!(can.contains_key(call), "{creator:?}, {role:?}: {call}");
             }
         }
     }

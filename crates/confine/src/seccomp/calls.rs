@@ -202,6 +202,9 @@ pub(super) const CHILDREN: List =
 /// Memory that the guest and its devices share.
 pub(super) const SHARED_MEMORY: List = &all! { SYS_memfd_create SYS_ftruncate SYS_fallocate };
 
+/// A virtual processor takes the signal that interrupts it, and writes to the console's socket.
+pub(super) const PROCESSOR: List = &all! { SYS_rt_sigtimedwait SYS_sendto };
+
 /// Everything that KVM does is an ioctl of type 0xAE (Documentation/userspace-api/ioctl).
 pub(super) const KVM: List = &[when(c::SYS_ioctl, When::Bits(1, 0xff00, 0xae00))];
 

@@ -24,7 +24,7 @@ pub enum Role {
     Watch,
     /// Moves frames and bytes of the network.
     Network,
-    /// Builds a machine in this process, and starts its virtual processors.
+    /// Builds a machine in this process. The threads of its processors and devices are born from it.
     Machine,
     /// Runs a virtual processor.
     Processor,
@@ -48,7 +48,7 @@ impl Role {
 
     /// Whether its files may be those of others, where root serves them.
     pub(super) fn uses_files(self) -> bool {
-        matches!(self, Self::Main | Self::Blocking | Self::Device | Self::Watch)
+        matches!(self, Self::Main | Self::Blocking | Self::Device | Self::Watch | Self::Machine)
     }
 
     /// The lists of a role.
@@ -59,7 +59,7 @@ impl Role {
             Self::Main => {
                 lists.extend([calls::FILES, calls::SOCKETS, calls::EVENTS, calls::THREADS]);
                 lists.extend([calls::LOCAL_SOCKETS, calls::CHILDREN, calls::KVM, calls::STORE]);
-                lists.extend([calls::DEBUG_SOCKET, calls::SHARED_MEMORY]);
+                lists.extend([calls::DEBUG_SOCKET, calls::SHARED_MEMORY, calls::PROCESSOR]);
                 lists.extend(facts.host_directories());
                 lists.extend(facts.internet());
             }
@@ -86,9 +86,12 @@ impl Role {
             }
             Self::Machine => {
                 lists.extend([calls::SOCKETS, calls::EVENTS, calls::THREADS, calls::KVM]);
-                lists.extend([calls::FILES, calls::SHARED_MEMORY]);
+                lists.extend([calls::FILES, calls::STORE, calls::PROCESSOR]);
+                lists.extend(facts.host_directories());
             }
-            Self::Processor => lists.extend([calls::EVENTS, calls::KVM]),
+            Self::Processor => {
+                lists.extend([calls::EVENTS, calls::KVM, calls::PROCESSOR]);
+            }
         }
         lists
     }

@@ -1,9 +1,8 @@
 //! How machines begin and end.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use engine::{ControlError, ExitReason, ThreadRole};
+use engine::{ControlError, ExitReason};
 use tokio::io::AsyncReadExt;
 
 use crate::flat_kernel::{Then, flat_kernel};
@@ -153,36 +152,6 @@ fn a_paused_machine_can_be_killed() {
         vm.pause().await.unwrap();
         vm.kill();
         assert_eq!(vm.wait().await.reason, ExitReason::Killed);
-    });
-}
-
-#[test]
-fn every_thread_begins_in_its_role() {
-    static SEEN: Mutex<Vec<(ThreadRole, String)>> = Mutex::new(Vec::new());
-    fn note(role: ThreadRole) {
-        let name = std::thread::current().name().unwrap_or_default().to_owned();
-        SEEN.lock().unwrap().push((role, name));
-    }
-    alone("every_thread_begins_in_its_role", async {
-        engine::on_thread_start(note).unwrap();
-        assert!(engine::on_thread_start(note).is_err(), "once in a process");
-        let mut given = spec(flat_kernel(b"up", Then::Spin));
-        given.cpus = 3;
-        let mut vm = boot(given).await;
-        read_until(&mut vm.take_console(), "up").await;
-        drop(vm);
-        let mut seen = SEEN.lock().unwrap().clone();
-        seen.sort_by(|one, other| one.1.cmp(&other.1));
-        let expected = [
-            (ThreadRole::Processor, "engine-cpu-0"),
-            (ThreadRole::Processor, "engine-cpu-1"),
-            (ThreadRole::Processor, "engine-cpu-2"),
-            (ThreadRole::Machine, "engine-krun"),
-            (ThreadRole::Device, "virtio-rings"),
-            (ThreadRole::Device, "virtio-rings"),
-            (ThreadRole::Device, "virtio-rings"),
-        ];
-        assert_eq!(seen, expected.map(|(role, name)| (role, name.to_owned())));
     });
 }
 

@@ -30,7 +30,7 @@ impl DeviceServer {
         let device = Arc::new(device);
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         let (work, rings) =
-            rings::spawn(Arc::clone(&device), memory.clone(), None).map_err(DeviceError::Start)?;
+            rings::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
         let handler = Arc::new(Mutex::new(Handler::new(device, memory, work)));
         let connection = BackendReqHandler::from_stream(socket, handler);
         let line = ours.try_clone().map_err(DeviceError::Start)?;

@@ -1,4 +1,3 @@
-use virtio::LocalHost;
 use virtio::entropy::local_entropy;
 
 use super::*;
@@ -9,8 +8,7 @@ const RINGS: [u32; 3] = [0x1000, 0x2000, 0x3000];
 
 fn transport() -> Transport {
     let memory = guest_vm::map(&[(0, 1 << 20)]).unwrap();
-    let host = LocalHost { memory, thread_start: None };
-    Transport::new(local_entropy(&host).unwrap()).unwrap()
+    Transport::new(local_entropy(&memory).unwrap()).unwrap()
 }
 
 impl Transport {
