@@ -49,9 +49,9 @@ mod tests {
         journal.warn("the last".to_owned());
         let mut told = Vec::new();
         while told.last().is_none_or(|last: &String| last != "the last") {
-            match watcher.next().await.unwrap().1 {
-                Observation::Event(Event::Warning(text)) => told.push(text),
-                _ => {}
+            let seen = watcher.next().await.unwrap().1;
+            if let Observation::Event(Event::Warning(text)) = seen {
+                told.push(text);
             }
         }
         assert_eq!(told.len(), 3, "{told:?}");

@@ -5,6 +5,8 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+#[cfg(debug_assertions)]
+mod attempts;
 mod boot;
 #[path = "../support/calls.rs"]
 mod calls;

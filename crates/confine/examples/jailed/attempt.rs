@@ -1,7 +1,4 @@
-//! Confines itself as told, tries to break out, and prints what came of each attempt. For the tests.
-//!
-//! usage: jailed FOLDER PROCESS PORT SOCKET --off|ROLE [network] [no-landlock] [GRANT…]
-#![allow(clippy::print_stdout, reason = "it is what it is for")]
+//! What the program does where there are attempts to make.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +8,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use confine::{Grant, Plan, Role, Targets, attempts, enter, seal, thread};
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().ok_or("an argument is missing");
     let targets = Targets {
