@@ -118,3 +118,17 @@ fn same(map: &str) -> std::io::Result<String> {
     };
     Ok(text.lines().filter_map(line).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_may_not_leave_its_namespaces_does_not_wait_for_ever() {
+        // A test is the second thread of its process, to which no user namespace is given.
+        match enter(Users::All, false) {
+            Err(_) => {}
+            Ok(namespaces) => assert!(namespaces.problem.is_some(), "{namespaces:?}"),
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub(crate) fn beside<T>(
     let forked = unsafe { fork() }?;
     let pid = match forked {
         ForkResult::Child => {
+            // It may hold the other end of what the child waits for.
+            drop(parent);
             let code = child();
             // SAFETY: it ends the process at once.
             unsafe { libc::_exit(code.into()) }
