@@ -10,6 +10,7 @@ import {
   EngineKind,
   IsolationKind,
 } from "./gen/lanebox/v1/sandbox_pb.js";
+import { diskGrants } from "./grants.js";
 import { Lane, type LaneOptions, type Served } from "./lane.js";
 import { planMounts } from "./mounts/boot-mounts.js";
 import { wireNetwork } from "./network/definition.js";
@@ -61,7 +62,17 @@ export function planBoot(definition: Definition, given: unknown): BootPlan {
     mounts: mounts.map((mount) => mount.request),
     ...(network === undefined ? {} : { network: wireNetwork(network, FIRST_POLICY) }),
   });
-  const helper = { helper: host, console, debugSocket };
+  const grants = {
+    paths: [
+      `engine:${kernel.path}`,
+      `engine:${initramfs.path}`,
+      ...diskGrants(root),
+      ...mounts.flatMap((mount) => mount.grants),
+    ],
+    network: network !== undefined,
+  };
+  const { confinement, cgroup } = isolation;
+  const helper = { helper: host, grants, confinement, cgroup, console, debugSocket };
   const callback = network?.policy?.callback;
   const served: Served = {
     mounts: mounts.flatMap((mount) => (mount.served === undefined ? [] : [mount.served])),

@@ -7,6 +7,7 @@ import { planRoot, servedStore } from "./boot-root.js";
 import { AbortError } from "./errors.js";
 import { keptRootfs } from "./flatten.js";
 import { ReadDiskRequestSchema, type ReadDiskResponse } from "./gen/lanebox/v1/image_pb.js";
+import { diskGrants } from "./grants.js";
 import { Lane } from "./lane.js";
 import { abortSignal, integer, object, optional, withDefault } from "./validate.js";
 import type { Rootfs } from "./writable-rootfs.js";
@@ -37,8 +38,10 @@ async function* read(
   { chunkSize, signal }: ReturnType<typeof bytesOptions>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   if (signal?.aborted) throw new AbortError(signal);
-  const request = create(ReadDiskRequestSchema, { source: planRoot(image) });
-  const lane = await Lane.start({ helper: findHelper().host });
+  const source = planRoot(image);
+  const request = create(ReadDiskRequestSchema, { source });
+  const grants = { paths: diskGrants(source), network: false };
+  const lane = await Lane.start({ helper: findHelper().host, grants });
   try {
     const chunks = new Chunks(chunkSize);
     const pieces = lane.images(signal, servedStore(image), (images, call) =>

@@ -4,6 +4,7 @@ import { findHelper } from "./artifacts.js";
 import { planRoot, servedStore } from "./boot-root.js";
 import { AbortError } from "./errors.js";
 import { type FlattenRequest, FlattenRequestSchema } from "./gen/lanebox/v1/image_pb.js";
+import { diskGrants } from "./grants.js";
 import { Lane } from "./lane.js";
 import type { ServedStore } from "./stores/store-server.js";
 import {
@@ -89,13 +90,15 @@ export function flatten(given: FlattenOptions): Promise<void> {
 async function run(options: Checked): Promise<void> {
   const { signal } = options;
   if (signal?.aborted) throw new AbortError(signal);
+  const source = planRoot(options.source);
   const request = create(FlattenRequestSchema, {
-    source: planRoot(options.source),
+    source,
     destination: options.dest,
     clusterBytes: options.clusterSize,
     compress: options.compress,
   });
-  const lane = await Lane.start({ helper: findHelper().host });
+  const paths = [...diskGrants(source), `create:${options.dest}`];
+  const lane = await Lane.start({ helper: findHelper().host, grants: { paths, network: false } });
   try {
     await follow(lane, request, servedStore(options.source), options);
   } finally {

@@ -52,8 +52,7 @@ export class Helper {
    * Starts `path`. Throws a {@link SandboxError}: `artifact-missing` when there is no such file,
    * `artifact-invalid` when it cannot be executed, `boot-failed` when the system has no room.
    */
-  static async start(path: string, debugSocket?: string): Promise<Helper> {
-    const args = debugSocket === undefined ? [] : ["--debug-socket", debugSocket];
+  static async start(path: string, args: readonly string[]): Promise<Helper> {
     let child: ChildProcess;
     try {
       child = spawn(path, args, {

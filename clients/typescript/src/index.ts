@@ -9,6 +9,7 @@ export type { ExecOptions, ExecResult } from "./exec-options.js";
 export type { EnvironmentFact } from "./facts/fact.js";
 export type { FlattenOptions, FlattenProgress } from "./flatten.js";
 export { fs } from "./fs.js";
+export type { Confinement } from "./grants.js";
 export type { GuestFileStat, GuestFileType } from "./guest-file-stat.js";
 export type {
   GuestDirectoryEntry,

@@ -4,6 +4,7 @@ import { findHelper } from "./artifacts.js";
 import { planRoot, servedStore } from "./boot-root.js";
 import { SandboxError } from "./errors.js";
 import { InspectDiskRequestSchema } from "./gen/lanebox/v1/image_pb.js";
+import { diskGrants } from "./grants.js";
 import { Lane } from "./lane.js";
 import type { Rootfs } from "./writable-rootfs.js";
 
@@ -19,8 +20,10 @@ export interface DiskSizes {
 
 /** Opens a disk, its image checked against its digest, and measures it. */
 export async function inspectDisk(source: Rootfs, signal?: AbortSignal): Promise<DiskSizes> {
-  const request = create(InspectDiskRequestSchema, { source: planRoot(source) });
-  const lane = await Lane.start({ helper: findHelper().host });
+  const disk = planRoot(source);
+  const request = create(InspectDiskRequestSchema, { source: disk });
+  const grants = { paths: diskGrants(disk), network: false };
+  const lane = await Lane.start({ helper: findHelper().host, grants });
   try {
     const found = lane.images(signal, servedStore(source), async function* (images, call) {
       yield await images.inspectDisk(request, call);

@@ -20,6 +20,7 @@ import type {
   GetMetricsResponse,
   ProbeResponse,
 } from "./gen/lanebox/v1/sandbox_pb.js";
+import { type Confinement, type Grants, helperArguments } from "./grants.js";
 import { Helper } from "./helper.js";
 import { MountServer, type ServedMount } from "./mounts/mount-server.js";
 import { NetworkServer, type ServedPolicy } from "./network/network-server.js";
@@ -51,6 +52,12 @@ export const limits = {
 export interface LaneOptions {
   /** The program sandbox-host. */
   readonly helper: ArtifactFile;
+  /** What it may use. */
+  readonly grants: Grants;
+  /** Whether it confines itself. Default: `"on"`. */
+  readonly confinement?: Confinement | undefined;
+  /** Absolute path of a control group that it joins. */
+  readonly cgroup?: string | undefined;
   /** Absolute path of a debug socket that the helper shall open. */
   readonly debugSocket?: string | undefined;
   /** Gets the text of the guest's console. */
@@ -91,8 +98,10 @@ export class Lane {
 
   /** Starts a helper. The caller must see to it that `boot`, `abandon` or `close` ends it. */
   static async start(options: LaneOptions): Promise<Lane> {
-    await verifyExecutable(options.helper);
-    const helper = await Helper.start(options.helper.path, options.debugSocket);
+    const { helper: program, grants, confinement = "on", cgroup, debugSocket } = options;
+    await verifyExecutable(program);
+    const args = helperArguments(grants, confinement, cgroup, debugSocket);
+    const helper = await Helper.start(program.path, args);
     return new Lane(helper, options.console);
   }
 

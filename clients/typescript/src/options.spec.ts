@@ -12,7 +12,9 @@ const root = rootfs.builtIn(FAKE_IMAGE);
 test("a definition has its defaults", () => {
   const { resources, isolation } = checkDefinition({ rootfs: root });
   assert.deepEqual(resources, { cpus: 1, memoryMiB: 512 });
-  assert.deepEqual(isolation, { minimum: "emulated", engine: "auto" });
+  const { cgroup, ...others } = isolation;
+  assert.equal(cgroup, undefined);
+  assert.deepEqual(others, { minimum: "emulated", engine: "auto", confinement: "on" });
 });
 
 test("LANEBOX_MIN_ISOLATION is the default of the minimum, and garbage in it is an error", () => {

@@ -1,5 +1,6 @@
 // The options of defineSandbox and boot, and their checks.
 import type { ConsoleCallback } from "./console.js";
+import type { Confinement } from "./grants.js";
 import { bootMounts } from "./mounts/boot-mounts.js";
 import type { Mount } from "./mounts/mount.js";
 import { type Network, type NetworkDefinition, networkOption } from "./network/definition.js";
@@ -45,6 +46,20 @@ export interface SandboxOptions {
         readonly minimum?: IsolationMinimum | undefined;
         /** The engine. Default: `"auto"`, the best that meets the minimum. */
         readonly engine?: "auto" | "krun" | "qemu" | undefined;
+        /**
+         * `"on"`: the helper gives up what the host lets it give up (namespaces, capabilities, files,
+         * system calls) before it touches anything of the guest; `vm.isolation.detail` says what is in
+         * force. `"off"`: whoever takes the helper over can do what this program's user can; said in
+         * `vm.isolation.detail` and by a `warning` event. No environment variable changes it.
+         * Default: `"on"`.
+         */
+        readonly confinement?: Confinement | undefined;
+        /**
+         * Absolute path of a control group (cgroup v2) without processes or children, which this
+         * program has made, with limits of its choice, and removes after the VM has closed. The helper
+         * and its engine join it before they do anything. Default: they stay in this program's group.
+         */
+        readonly cgroup?: string | undefined;
       }
     | undefined;
   /**
@@ -93,6 +108,8 @@ export interface Definition {
   readonly isolation: {
     readonly minimum: IsolationMinimum;
     readonly engine: "auto" | "krun" | "qemu";
+    readonly confinement: Confinement;
+    readonly cgroup: string | undefined;
   };
   readonly network: NetworkDefinition | undefined;
 }
@@ -116,6 +133,8 @@ const sandboxOptions = object({
   isolation: object({
     minimum: optional(isolationMinimum),
     engine: withDefault(oneOf("auto", "krun", "qemu"), "auto"),
+    confinement: withDefault(oneOf("on", "off"), "on"),
+    cgroup: optional(absolutePath),
   }),
   network: optional(networkOption),
 });
@@ -136,5 +155,5 @@ export const checkBootOptions = object({
 export function checkDefinition(given: unknown): Definition {
   const { rootfs, resources, isolation, network } = sandboxOptions(given, "options");
   const minimum = isolation.minimum ?? defaultMinimum();
-  return { rootfs, resources, isolation: { minimum, engine: isolation.engine }, network };
+  return { rootfs, resources, isolation: { ...isolation, minimum }, network };
 }

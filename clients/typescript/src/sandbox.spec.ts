@@ -46,7 +46,13 @@ test("a boot gives a VM with its isolation, and a helper with a bare environment
   await vm.close();
   assert.deepEqual(await vm.closed, { reason: "closed" });
   assert(notes().includes("env "));
-  assert(notes().includes("args --debug-socket /run/x.sock"));
+  const args = notes().find((line) => line.startsWith("args ")) ?? "";
+  assert.match(
+    args,
+    /--grant engine:\S+vmlinux --grant engine:\S+ --grant read:\S+ --debug-socket/,
+  );
+  assert.match(args, / --debug-socket \/run\/x\.sock$/);
+  assert(!args.includes("--network") && !args.includes("--confinement"), args);
   assert(notes().includes('boot sandbox 1 512 {"A":"b"}'));
   assert(notes().includes("shutdown 4000"));
 });

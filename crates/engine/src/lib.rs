@@ -17,9 +17,11 @@ pub mod probe;
 mod device_queues;
 mod error;
 mod exit;
+mod files;
 mod host_memory;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod krun;
+pub mod launcher;
 mod qemu;
 mod spec;
 mod sys;
@@ -29,7 +31,7 @@ mod vm;
 
 pub use error::{ControlError, SpecError, StartError};
 pub use exit::{Exit, ExitReason};
+pub use files::Files;
 pub use spec::{DiskSpec, FilesystemSpec, NetworkSpec, VmSpec};
-pub use threads::{ThreadRole, on_thread_start};
 pub use usage::Usage;
 pub use vm::{Vm, start};

@@ -1,6 +1,7 @@
 //! From an opened image to a disk of the machine, with the store of what the guest changes.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,12 +10,14 @@ use blockcow::{
     BlockStore, Disk, DiskEvent, EventSink, FileStore, FileStoreError, ImageFormat, MemoryStore,
     OverlayError, OverlayOptions, ReadError, StoreCall, StoreContext,
 };
+use confine::Blank;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::artifact::{Artifact, Problem};
 use crate::block_store::{Registry, StreamStore};
 use crate::error::{Error, chain};
+use crate::granted::Granted;
 use crate::lane::{Journal, unix_nanos};
 use crate::request::{DiskFormat, OverlayPlan, RequestError, RootImage, StorePlan};
 
@@ -75,6 +78,17 @@ pub enum DiskError {
     Overlay(#[from] OverlayError),
 }
 
+/// What a disk is opened with.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// Stores that the client serves.
+    pub stores: &'a Registry,
+    /// What happens to the store is told here.
+    pub journal: &'a Arc<Journal>,
+    /// Files that can be made.
+    pub granted: &'a Granted,
+}
+
 /// Opens the image as the root's disk. `file` is another descriptor of `image`.
 ///
 /// # Errors
@@ -84,10 +98,9 @@ pub async fn open(
     image: &Artifact,
     file: File,
     root: &RootImage,
-    stores: &Registry,
-    journal: &Arc<Journal>,
+    around: Around<'_>,
 ) -> Result<RootDisk, Error> {
-    stores.close();
+    around.stores.close();
     let format = match root.format {
         DiskFormat::Qcow2 => ImageFormat::Qcow2,
         DiskFormat::Raw => ImageFormat::Raw,
@@ -99,7 +112,7 @@ pub async fn open(
         .map_err(|error| image.error(Problem::Image(chain(&error))))?;
     match &root.overlay {
         None => Ok(RootDisk { disk: Arc::new(base), capacity_blocks: None, discards: false }),
-        Some(overlay) => writable(&base, root, overlay, (stores, journal)).await,
+        Some(overlay) => writable(&base, root, overlay, around).await,
     }
 }
 
@@ -107,7 +120,7 @@ async fn writable(
     base: &Disk,
     root: &RootImage,
     overlay: &OverlayPlan,
-    (stores, journal): (&Registry, &Arc<Journal>),
+    Around { stores, journal, granted }: Around<'_>,
 ) -> Result<RootDisk, Error> {
     let identity: Arc<str> = root.file.digest.to_string().into();
     let (mut capacity_blocks, mut file) = (None, None);
@@ -118,7 +131,8 @@ async fn writable(
             Arc::new(MemoryStore::new(*quota))
         }
         StorePlan::File { path, create } => {
-            let store = open_file(path.clone(), Arc::clone(&identity), *create).await?;
+            let blank = create.then(|| granted.take_blank(path)).flatten();
+            let store = open_file(path.clone(), Arc::clone(&identity), (*create, blank)).await?;
             options.size_bytes = size(path, overlay.size, store.disk_bytes())?;
             file = Some(store.clone());
             Arc::new(store)
@@ -172,10 +186,25 @@ async fn remember(store: FileStore, size: u64) -> Result<(), Error> {
     Ok(kept.map_err(|source| DiskError::File { path, source: source.into() })?)
 }
 
-async fn open_file(path: PathBuf, base: Arc<str>, create: bool) -> Result<FileStore, Error> {
+/// A file that may be made has a nameless one for it where it was not there before.
+async fn open_file(
+    path: PathBuf,
+    base: Arc<str>,
+    (create, blank): (bool, Option<Blank>),
+) -> Result<FileStore, Error> {
     let at = path.clone();
-    let open = if create { FileStore::open_or_create } else { FileStore::open };
-    let opened = spawn_blocking(move || open(&at, &base)).await;
+    let open = move || match blank {
+        Some(blank) => {
+            FileStore::format_file(blank.file(), &base)?;
+            match blank.publish() {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+                _ => FileStore::open(&at, &base),
+            }
+        }
+        None if create => FileStore::open_or_create(&at, &base),
+        None => FileStore::open(&at, &base),
+    };
+    let opened = spawn_blocking(open).await;
     let opened = opened.map_err(|_| Error::Defect("The thread that opens a store"))?;
     Ok(opened.map_err(|source| DiskError::File { path, source })?)
 }

@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockcow::{Disk, FlattenError, FlattenOptions, FlattenProgress};
+use confine::Blank;
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::Artifact;
-use crate::block_store::Registry;
-use crate::disk;
+use crate::disk::{self, Around};
 use crate::error::{Error, chain};
-use crate::lane::Journal;
 use crate::request::{FlattenPlan, RootImage};
 
 /// Why there is no image.
@@ -31,11 +30,7 @@ pub struct FlattenFailure {
 ///
 /// # Errors
 /// [`Error`] names the file that cannot be read.
-pub async fn open(
-    source: &RootImage,
-    stores: &Registry,
-    journal: &Arc<Journal>,
-) -> Result<Arc<Disk>, Error> {
+pub async fn open(source: &RootImage, around: Around<'_>) -> Result<Arc<Disk>, Error> {
     let (path, size, digest) = (source.file.path.clone(), source.size, source.file.digest);
     let cancel = CancellationToken::new();
     let _give_up = cancel.clone().drop_guard();
@@ -47,7 +42,7 @@ pub async fn open(
     let image = opened.await.map_err(|_| Error::Defect("The thread that opens files"))?;
     let image = image.map_err(Error::Artifact)?;
     let served = image.duplicate()?;
-    Ok(disk::open(&image, served, source, stores, journal).await?.disk)
+    Ok(disk::open(&image, served, source, around).await?.disk)
 }
 
 /// Writes the image under another name and gives it its own when it is whole and durable. Dropped
@@ -57,14 +52,31 @@ pub async fn open(
 /// [`Error`] names the file that cannot be read or written.
 pub async fn flatten(
     plan: FlattenPlan,
-    stores: &Registry,
-    journal: &Arc<Journal>,
+    around: Around<'_>,
     progress: impl FnMut(FlattenProgress) + Send,
 ) -> Result<(), Error> {
     let FlattenPlan { source, destination, options } = plan;
-    let disk = open(&source, stores, journal).await?;
+    let disk = open(&source, around).await?;
+    let blank = around.granted.take_blank(&destination);
     let failed = |source| FlattenFailure { path: destination.clone(), source };
-    write(disk, &destination, &options, progress).await.map_err(failed)?;
+    let written = match blank {
+        Some(blank) => fill(disk, blank, &options, progress).await,
+        None => write(disk, &destination, &options, progress).await,
+    };
+    written.map_err(failed)?;
+    Ok(())
+}
+
+/// Writes the image to a nameless file.
+async fn fill(
+    disk: Arc<Disk>,
+    blank: Blank,
+    options: &FlattenOptions,
+    progress: impl FnMut(FlattenProgress) + Send,
+) -> Result<(), FlattenError> {
+    let output = blank.file().try_clone()?;
+    blockcow::flatten(disk, output, options, progress).await?;
+    spawn_blocking(move || blank.publish()).await??;
     Ok(())
 }
 

@@ -11,6 +11,8 @@
 
 pub mod args;
 pub mod artifact;
+#[cfg(debug_assertions)]
+pub mod attempt;
 pub mod block_store;
 pub mod callback;
 pub mod confine;
@@ -19,12 +21,14 @@ pub mod debug;
 pub mod disk;
 pub mod error;
 pub mod flatten;
+pub mod granted;
 pub mod guest;
 pub mod lane;
 pub mod limits;
 pub mod logging;
 pub mod mount;
 pub mod network;
+mod refusals;
 pub mod relay;
 pub mod request;
 pub mod server;

@@ -5,6 +5,7 @@
 //! prints, and what its processes read and write, is not logged.
 
 use std::env;
+use std::io::{self, Write};
 use std::panic;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -37,7 +38,7 @@ pub fn begin() -> Result<WorkerGuard, FilterError> {
         .lossy(true)
         .buffered_lines_limit(LINES)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(Log::default());
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -50,6 +51,25 @@ pub fn begin() -> Result<WorkerGuard, FilterError> {
         tracing::error!(panic = text, place, "a task panicked");
     }));
     Ok(guard)
+}
+
+/// Standard error, written to by a thread that does nothing else.
+#[derive(Debug, Default)]
+struct Log {
+    begun: bool,
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.begun, true) {
+            confine::thread(confine::Role::Log);
+        }
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 fn filter(value: Option<std::ffi::OsString>) -> Result<EnvFilter, FilterError> {

@@ -1,7 +1,6 @@
 //! Starts the helper: confines the process, then serves its one client. See the library.
 
 use std::error::Error;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +8,9 @@ use std::sync::Arc;
 use clap::Parser;
 use nix::sys::signal::Signal;
 use sandbox_host::args::Args;
+#[cfg(debug_assertions)]
+use sandbox_host::attempt;
+use sandbox_host::confine::Begun;
 use sandbox_host::debug::DebugSocket;
 use sandbox_host::error::chain;
 use sandbox_host::lane::RealEngine;
@@ -23,31 +25,35 @@ const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let connection = match confine::begin() {
-        Ok(connection) => connection,
+    let begun = match confine::begin(&args) {
+        Ok(begun) => begun,
         Err(error) => return fail(&error, USAGE),
     };
     let log = match logging::begin() {
         Ok(log) => log,
         Err(error) => return fail(&error, USAGE),
     };
-    let code = serve(connection, args.debug_socket);
+    let code = serve(begun, args);
     drop(log);
     code
 }
 
-fn serve(connection: UnixStream, debug_socket: Option<PathBuf>) -> ExitCode {
-    // One thread, the process's first: the engine dies with the thread that started it.
+fn serve(begun: Begun, args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .on_thread_start(|| ::confine::thread(::confine::Role::Blocking))
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, FAILURE),
     };
     let code = runtime.block_on(async {
-        match run(connection, debug_socket).await {
+        #[cfg(debug_assertions)]
+        if let Some(targets) = args.attempt.as_deref().and_then(attempt::targets) {
+            return attempt::try_all(targets).await;
+        }
+        match run(begun, args.debug_socket).await {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some(signal)) => {
                 ExitCode::from(SIGNALLED.saturating_add(u8::try_from(signal as i32).unwrap_or(0)))
@@ -63,7 +69,8 @@ fn serve(connection: UnixStream, debug_socket: Option<PathBuf>) -> ExitCode {
 type Failure = (Box<dyn Error>, u8);
 
 /// Serves; returns the signal that ended it, if one did.
-async fn run(connection: UnixStream, debug: Option<PathBuf>) -> Result<Option<Signal>, Failure> {
+async fn run(begun: Begun, debug: Option<PathBuf>) -> Result<Option<Signal>, Failure> {
+    let Begun { connection, granted } = begun;
     let failed = |error: Box<dyn Error>| (error, FAILURE);
     let mut signals = Signals::catch().map_err(|error| failed(error.into()))?;
     let debug = debug.map(|path| DebugSocket::bind(&path)).transpose();
@@ -72,7 +79,8 @@ async fn run(connection: UnixStream, debug: Option<PathBuf>) -> Result<Option<Si
         tokio::net::UnixStream::from_std(connection).map_err(|error| failed(error.into()))?;
     let mut caught = None;
     let told = async { caught = Some(signals.first().await) };
-    let finish = server::run(connection, debug, Arc::new(RealEngine), told).await;
+    let finish =
+        server::run(connection, debug, Arc::new(RealEngine), Arc::new(granted), told).await;
     match finish.map_err(|error| failed(error.into()))? {
         Finish::ClientLeft => Ok(None),
         Finish::Told => Ok(caught),

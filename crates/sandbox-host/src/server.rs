@@ -19,11 +19,13 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::debug::DebugSocket;
+use crate::granted::Granted;
 use crate::lane::{Engine, Lane};
 use crate::limits::{
     BLOCK_STORE_MESSAGE_BYTES, CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_BYTES, CLIENT_MESSAGE_BYTES,
     CLIENT_STREAM_WINDOW, CLIENT_STREAMS, FILESYSTEM_MESSAGE_BYTES, LANE_END,
 };
+use crate::refusals;
 use crate::service::{
     Access, BlockStores, Files, Filesystems, Images, Networks, Processes, Sandbox,
 };
@@ -57,11 +59,16 @@ pub async fn run(
     connection: UnixStream,
     debug: Option<DebugSocket>,
     engine: Arc<dyn Engine>,
+    granted: Arc<Granted>,
     told: impl Future<Output = ()>,
 ) -> Result<Finish, ServeError> {
     let terminate = CancellationToken::new();
     let _end_everything = terminate.clone().drop_guard();
-    let (lane, mut task) = Lane::spawn(engine, terminate.clone());
+    let refusals = granted.take_refusals();
+    let (lane, mut task) = Lane::spawn(engine, granted, terminate.clone());
+    if let Some(refusals) = refusals {
+        tokio::spawn(refusals::tell(refusals, lane.journal().clone()));
+    }
 
     let (connection, signs) = Watched::new(connection, ());
     // The stream of connections never ends: with its end the server would stop at once.

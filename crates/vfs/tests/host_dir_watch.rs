@@ -42,7 +42,7 @@ impl Followed {
             };
             heard.lock().unwrap().push(text);
         });
-        let watcher = HostWatcher::start(raw.server.file_system(), observer).unwrap();
+        let watcher = HostWatcher::start(raw.server.file_system(), observer, || {}).unwrap();
         let followed = Self { raw, told, source, watcher };
         followed.settle().await;
         followed.told.lock().unwrap().clear();

@@ -9,8 +9,8 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 use crate::chain::{Chain, ChainError};
 use crate::error::DeviceError;
 use crate::limits::{BLOCK_RING_SIZE, MAX_DESCRIPTORS};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::{Memory, Segment};
+use crate::local::LocalDevice;
+use crate::memory::{Memory, Segment, SharedMemory};
 use crate::rings::Device;
 use crate::sys;
 
@@ -27,8 +27,8 @@ const CONFIG: [u8; 8] = [0; 8];
 ///
 /// # Errors
 /// [`DeviceError`] when there is no thread for it.
-pub fn local_balloon(host: &LocalHost) -> Result<LocalDevice, DeviceError> {
-    LocalDevice::start(VIRTIO_ID_BALLOON, Balloon, host)
+pub fn local_balloon(memory: &SharedMemory) -> Result<LocalDevice, DeviceError> {
+    LocalDevice::start(VIRTIO_ID_BALLOON, Balloon, memory)
 }
 
 struct Balloon;

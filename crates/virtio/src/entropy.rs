@@ -9,8 +9,8 @@ use vm_memory::GuestMemoryMmap;
 use crate::chain::{Chain, ChainError};
 use crate::error::DeviceError;
 use crate::limits::{MAX_DESCRIPTORS, MAX_RANDOM_BYTES, PORT_RING_SIZE};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::{Memory, SegmentTarget, total};
+use crate::local::LocalDevice;
+use crate::memory::{Memory, SegmentTarget, SharedMemory, total};
 use crate::rings::Device;
 use crate::sys;
 
@@ -18,8 +18,8 @@ use crate::sys;
 ///
 /// # Errors
 /// [`DeviceError`] when there is no thread for it.
-pub fn local_entropy(host: &LocalHost) -> Result<LocalDevice, DeviceError> {
-    LocalDevice::start(VIRTIO_ID_RNG, Entropy, host)
+pub fn local_entropy(memory: &SharedMemory) -> Result<LocalDevice, DeviceError> {
+    LocalDevice::start(VIRTIO_ID_RNG, Entropy, memory)
 }
 
 struct Entropy;

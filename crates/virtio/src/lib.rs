@@ -32,6 +32,5 @@ mod vhost_user;
 pub use blk::{BlockOptions, local_block, serve_block};
 pub use error::{DeviceError, MemoryError};
 pub use fs::{local_filesystem, serve_filesystem};
-pub use local::{Interrupt, Interrupts, LocalDevice, LocalHost, RingSetup};
-pub use rings::ThreadStart;
+pub use local::{Interrupt, Interrupts, LocalDevice, RingSetup};
 pub use vhost_user::DeviceServer;

@@ -17,7 +17,7 @@ use vm_memory::{GuestAddress, GuestAddressSpace};
 
 use crate::error::DeviceError;
 use crate::memory::SharedMemory;
-use crate::rings::{self, Device, Notifier, Order, Setup, Start, ThreadStart, Work};
+use crate::rings::{self, Device, Notifier, Order, Setup, Start, Work};
 
 /// Tells a driver, or its transport, something. Does not wait.
 pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
@@ -29,15 +29,6 @@ pub struct Interrupts {
     pub used: Interrupt,
     /// A ring is not served any more, because the driver broke its rules.
     pub broken: Interrupt,
-}
-
-/// What a monitor's devices share.
-#[derive(Debug, Clone)]
-pub struct LocalHost {
-    /// The guest's memory, private and anonymous.
-    pub memory: SharedMemory,
-    /// What each thread of a device begins with.
-    pub thread_start: Option<ThreadStart>,
 }
 
 /// A ring as the driver set it up: anything at all.
@@ -82,15 +73,14 @@ impl LocalDevice {
     pub(crate) fn start<D: Device>(
         id: u32,
         device: D,
-        host: &LocalHost,
+        memory: &SharedMemory,
     ) -> Result<Self, DeviceError> {
         let offered = 1 << VIRTIO_F_VERSION_1
             | 1 << VIRTIO_RING_F_EVENT_IDX
             | 1 << VIRTIO_RING_F_INDIRECT_DESC;
         let device = Arc::new(device);
-        let LocalHost { memory, thread_start } = host.clone();
-        let (work, thread) = rings::spawn(Arc::clone(&device), memory.clone(), thread_start)
-            .map_err(DeviceError::Start)?;
+        let (work, thread) =
+            rings::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
         Ok(Self {
             id,
             features: device.features() | offered,
@@ -99,7 +89,7 @@ impl LocalDevice {
                 .map(|queue| device.queue_size(queue.into()))
                 .collect(),
             agree: Box::new(move |features| device.agree(features)),
-            memory,
+            memory: memory.clone(),
             work: Some(work),
             thread: Some(thread),
             running: Vec::new(),

@@ -10,6 +10,7 @@ import {
   IsolationKind,
   type ProbeResponse,
 } from "../gen/lanebox/v1/sandbox_pb.js";
+import { NO_GRANTS } from "../grants.js";
 import { Lane } from "../lane.js";
 import { helperPackageName } from "../machine.js";
 import { defaultMinimum, type IsolationMinimum } from "../options.js";
@@ -32,6 +33,8 @@ interface Report {
     readonly detail: string;
     readonly remedy: string;
   }[];
+  /** What confines the helper, and what this host does not have for it. */
+  readonly confinement: { readonly detail: string; readonly missing: readonly string[] } | null;
   readonly images: readonly { readonly name: string; readonly directory: string }[];
   /** What stands in the way of a boot, or is wrong beside it. */
   readonly problems: readonly { readonly message: string; readonly remedy: string | null }[];
@@ -83,13 +86,14 @@ async function examine(minimum: IsolationMinimum, version: string): Promise<Repo
     versions: { lanebox: version, node: process.versions.node, host: found?.hostVersion ?? null },
     helper: { package: helperPackageName(), directory: helper?.directory ?? null },
     engines,
+    confinement: found ? { detail: found.confinement, missing: found.confinementMissing } : null,
     images,
     problems,
   };
 }
 
 async function probe(helper: ArtifactFile): Promise<ProbeResponse> {
-  const lane = await Lane.start({ helper });
+  const lane = await Lane.start({ helper, grants: NO_GRANTS });
   try {
     return await lane.probe();
   } finally {
@@ -131,7 +135,7 @@ function isolationProblem(
 }
 
 function text(report: Report): string {
-  const { versions, helper, engines, images, problems } = report;
+  const { versions, helper, engines, confinement, images, problems } = report;
   const host = versions.host === null ? "" : `, sandbox-host ${versions.host}`;
   const lines = [
     `lanebox ${versions.lanebox}, node ${versions.node}${host}`,
@@ -140,6 +144,8 @@ function text(report: Report): string {
       ({ engine, isolation, code, detail }) =>
         `engine   ${engine} (${isolation}): ${code}: ${detail}`,
     ),
+    ...(confinement === null ? [] : [`walls    ${confinement.detail}`]),
+    ...(confinement?.missing ?? []).map((missing) => `         ${missing}`),
     ...images.map(({ name, directory }) => `image    ${name}: ${directory}`),
     ...problems.flatMap(({ message, remedy }) => [
       `problem  ${message}`,

@@ -185,6 +185,10 @@ test("doctor tells what was found, and ends by whether a VM can be booted", asyn
   const report = JSON.parse(good.out());
   assert.equal(report.canBoot, true);
   assert.equal(report.versions.host, "0.0.0-fake");
+  assert.deepEqual(report.confinement, {
+    detail: "helper confined by nothing real",
+    missing: ["A wall is missing (fake)"],
+  });
   assert.deepEqual(
     report.engines.map(({ engine, isolation, code }: Record<string, string>) => [
       engine,
@@ -199,6 +203,10 @@ test("doctor tells what was found, and ends by whether a VM can be booted", asyn
   const strict = lanebox(["doctor", "--isolation", "hardware"]);
   assert.equal(await strict.status, 1);
   assert.match(strict.out(), /Load the kvm module/);
+  assert.match(
+    strict.out(),
+    /^walls +helper confined by nothing real\n +A wall is missing \(fake\)$/m,
+  );
   assert.match(strict.out(), /--isolation emulated/);
   assert.match(strict.out(), /No VM can be booted here/);
 });

@@ -55,21 +55,30 @@ export interface PlannedMount {
   readonly request: WireMount;
   /** What is served to the VM; undefined for a directory of the host. */
   readonly served: Omit<ServedMount, "warn"> | undefined;
+  /** What the helper must be allowed to use. */
+  readonly grants: readonly string[];
 }
 
 /** Plans the mounts of one VM. */
 export function planMounts(mounts: BootMounts): PlannedMount[] {
   return mounts.map(([target, mount], index) => {
-    if (mount instanceof BindMount)
-      return { request: bindRequest(target, mount), served: undefined };
+    if (mount instanceof BindMount) {
+      const request = bindRequest(target, mount);
+      return { request, served: undefined, grants: bindGrants(mount) };
+    }
     const virtual = mount instanceof VirtualMount ? mount : new VirtualMount(mount, {});
     const { fileSystem, features } = virtual.open();
     const { readOnly, cacheMs, deadlineMs, nosuid } = virtual;
     const id = `mount-${index}`;
     const source = { case: "callbacks", value: { id, features, deadlineMs, cacheMs } } as const;
     const request = create(MountSchema, { target, readOnly, setId: !nosuid, source });
-    return { request, served: { id, fileSystem, features } };
+    return { request, served: { id, fileSystem, features }, grants: [] };
   });
+}
+
+function bindGrants({ source, readOnly, maskStorage }: BindMount): string[] {
+  const storage = maskStorage === undefined ? [] : [`write:${maskStorage}`];
+  return [`${readOnly ? "read" : "write"}:${source}`, ...storage];
 }
 
 function bindRequest(target: string, mount: BindMount): WireMount {

@@ -152,27 +152,32 @@ class WatchFeed {
   }
 }
 
+/** What the probe tells. */
+const PROBED = {
+  hostVersion: "0.0.0-fake",
+  confinement: "helper confined by nothing real",
+  confinementMissing: ["A wall is missing (fake)"],
+  engines: [
+    {
+      engine: EngineKind.KRUN,
+      isolation: IsolationKind.HARDWARE,
+      code: FindingCode.NO_DEVICE,
+      detail: "There is no /dev/kvm",
+      remedy: "Load the kvm module",
+    },
+    {
+      engine: EngineKind.QEMU,
+      isolation: IsolationKind.EMULATED,
+      code: FindingCode.OK,
+      detail: "QEMU 7.2",
+    },
+  ],
+};
+
 function sandboxRoutes(router: ConnectRouter, fake: Fake, watch: WatchFeed): void {
   const { scenario, note } = fake;
   router.service(SandboxService, {
-    probe: () => ({
-      hostVersion: "0.0.0-fake",
-      engines: [
-        {
-          engine: EngineKind.KRUN,
-          isolation: IsolationKind.HARDWARE,
-          code: FindingCode.NO_DEVICE,
-          detail: "There is no /dev/kvm",
-          remedy: "Load the kvm module",
-        },
-        {
-          engine: EngineKind.QEMU,
-          isolation: IsolationKind.EMULATED,
-          code: FindingCode.OK,
-          detail: "QEMU 7.2",
-        },
-      ],
-    }),
+    probe: () => PROBED,
     watch: () => watch.read(),
     boot: async (request, context: HandlerContext) => {
       note(

@@ -10,8 +10,9 @@ use krun_arch::x86_64::layout::MMIO_MEM_START;
 use virtio::balloon::local_balloon;
 use virtio::console::local_port;
 use virtio::entropy::local_entropy;
+use virtio::memory::SharedMemory;
 use virtio::net::local_network;
-use virtio::{BlockOptions, DeviceError, LocalDevice, LocalHost, local_block, local_filesystem};
+use virtio::{BlockOptions, DeviceError, LocalDevice, local_block, local_filesystem};
 
 use crate::device_queues::{FILESYSTEM_QUEUES, disk_queues};
 use crate::error::StartError;
@@ -79,29 +80,29 @@ impl Parts {
     }
 
     /// All devices, in the order of their places.
-    pub(super) fn devices(self, host: &LocalHost) -> Result<Vec<Named>, StartError> {
+    pub(super) fn devices(self, memory: &SharedMemory) -> Result<Vec<Named>, StartError> {
         let mut devices = Vec::new();
         let queues = disk_queues(self.cpus);
         for DiskSpec { serial, disk } in self.disks {
             let options = BlockOptions { serial: serial.clone(), queues };
-            match local_block(disk, options, host) {
+            match local_block(disk, options, memory) {
                 Ok(device) => devices.push(Named { name: format!("disk {serial:?}"), device }),
                 Err(source) => return Err(StartError::Disk { serial, source }),
             }
         }
         for FilesystemSpec { tag, server } in self.filesystems {
-            match local_filesystem(&tag, server, FILESYSTEM_QUEUES, host) {
+            match local_filesystem(&tag, server, FILESYSTEM_QUEUES, memory) {
                 Ok(device) => devices.push(Named { name: format!("filesystem {tag:?}"), device }),
                 Err(source) => return Err(StartError::Filesystem { tag, source }),
             }
         }
         if let Some(NetworkSpec { frames, mac, mtu }) = self.network {
-            devices.push(fixed("network device", local_network(frames, mac, mtu, host))?);
+            devices.push(fixed("network device", local_network(frames, mac, mtu, memory))?);
         }
         let (name, stream) = self.control_port;
-        devices.push(fixed("port", local_port(&name, stream, host))?);
-        devices.push(fixed("source of random numbers", local_entropy(host))?);
-        devices.push(fixed("balloon", local_balloon(host))?);
+        devices.push(fixed("port", local_port(&name, stream, memory))?);
+        devices.push(fixed("source of random numbers", local_entropy(memory))?);
+        devices.push(fixed("balloon", local_balloon(memory))?);
         Ok(devices)
     }
 }

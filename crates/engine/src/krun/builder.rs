@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
 
+use confine::Role;
 use krun_arch::ArchMemoryInfo;
 use krun_arch::x86_64::layout::KVM_TSS_ADDRESS;
 use krun_devices::legacy::{IrqChip, IrqChipDevice, KvmIoapic};
 use krun_devices::{Bus, BusError};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
-use virtio::LocalHost;
 use vm_memory::GuestAddressSpace;
 
 use super::board::{self, Named, Parts, Place, TRANSPORT_BYTES};
@@ -27,7 +27,7 @@ use crate::error::{SpecError, StartError};
 use crate::spec::VmSpec;
 use crate::sys::guest_vm::{self, GuestVm};
 use crate::sys::kvm;
-use crate::threads::{self, ThreadRole};
+use crate::threads;
 
 const DEVICE: &str = "/dev/kvm";
 const VERSION: i32 = 12;
@@ -103,8 +103,7 @@ pub(super) fn build(order: Order) -> Result<Running, StartError> {
         filesystems: spec.filesystems,
     };
     let places: Vec<Place> = (0..parts.count()).map(board::place).collect();
-    let host = LocalHost { memory: memory.clone(), thread_start: Some(threads::begin_device) };
-    let (transports, devices) = attach(vm.fd(), parts.devices(&host)?, &places)?;
+    let (transports, devices) = attach(vm.fd(), parts.devices(&memory)?, &places)?;
 
     let memory = memory.memory();
     let load = Load {
@@ -134,7 +133,7 @@ fn start(
     for (id, processor) in processors.into_iter().enumerate() {
         let its_control = Arc::clone(control);
         let run = move || processor.run(&its_control);
-        match threads::spawn(ThreadRole::Processor, format!("engine-cpu-{id}"), run) {
+        match threads::spawn(Role::Processor, format!("engine-cpu-{id}"), run) {
             Ok(thread) => {
                 control.enter(thread.as_pthread_t());
                 threads.push(thread);

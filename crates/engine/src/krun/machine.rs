@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use confine::Role;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use crate::error::{ControlError, StartError};
 use crate::exit::{Exit, ExitReason};
 use crate::spec::VmSpec;
 use crate::sys::{tsc, vcpu};
-use crate::threads::{self, ThreadRole};
+use crate::threads;
 use crate::vm::Ports;
 
 /// How long it may take to set a machine up. It takes some ten milliseconds.
@@ -57,7 +58,7 @@ impl Machine {
         let (tell, ended) = watch::channel(None);
         let (here, gone) = sync_channel(0);
         let its_control = Arc::clone(&control);
-        let keeper = threads::spawn(ThreadRole::Machine, "engine-krun".to_owned(), move || {
+        let keeper = threads::spawn(Role::Machine, "engine-krun".to_owned(), move || {
             keep(order, &its_control, ready, &tell);
             drop(here);
         })
@@ -95,7 +96,11 @@ impl Machine {
         if self.control.is_ended() {
             return Err(ControlError::Gone);
         }
-        paused.map_err(|_| ControlError::Deadline(CONTROL_DEADLINE))
+        paused.map_err(|_| {
+            // It is not paused, so it is not to become so later.
+            self.control.set_paused(false);
+            ControlError::Deadline(CONTROL_DEADLINE)
+        })
     }
 
     pub(crate) fn resume(&self) -> Result<(), ControlError> {

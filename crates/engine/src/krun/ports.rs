@@ -39,6 +39,10 @@ pub(super) fn ports(
     vm.register_irqfd(serial.interrupt_evt(), SERIAL_PIN).map_err(StartError::kvm("KVM_IRQFD"))?;
     serial.set_intc(Arc::clone(interrupts));
     serial.set_irq_line(SERIAL_PIN);
+    bus(serial, memory)
+}
+
+fn bus(serial: Serial, memory: &ArchMemoryInfo) -> Result<Bus, StartError> {
     let clock = Cmos::new(memory.ram_below_gap, memory.ram_above_gap);
     // A reset is seen before it comes to the controller, and there is no keyboard.
     let keyboard = I8042Device::new(event()?, event()?);
@@ -69,5 +73,25 @@ mod tests {
         assert!(!resets(0x64, 0xf0));
         assert!(!resets(0xcf9, 0x02));
         assert!(!resets(0x3f8, 0xfe));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_sequence_of_accesses_makes_them_panic(
+            accesses in proptest::collection::vec((0u64..0x400, proptest::bool::ANY, 0u8..), 1..400)
+        ) {
+            let bus = bus(Serial::new_sink(event().unwrap()), &ArchMemoryInfo::default()).unwrap();
+            let ports = [SERIAL, CLOCK, KEYBOARD].map(|first| (0..8).map(move |at| first + at));
+            let ports: Vec<u64> = ports.into_iter().flatten().collect();
+            for (port, is_write, byte) in accesses {
+                let port = ports.get(usize::try_from(port).unwrap() % (ports.len() + 8));
+                let port = port.copied().unwrap_or(0x80);
+                if is_write {
+                    bus.write(0, port, &[byte]);
+                } else {
+                    bus.read(0, port, &mut [byte]);
+                }
+            }
+        }
     }
 }

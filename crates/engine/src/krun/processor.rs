@@ -41,13 +41,20 @@ impl Processor {
         if let Err(failure) = only_interrupted_by(&self.vcpu, INTERRUPT) {
             return End::Failed(format!("KVM: {failure:?}"));
         }
-        while control.may_run() {
+        loop {
+            if control.is_interrupted() {
+                if !control.may_run() {
+                    // Another one was first with its reason.
+                    return End::Killed;
+                }
+                // So that the guest's watchdog does not take a pause for a hang. A guest that does
+                // not use KVM's clock has none of it.
+                let _ = self.vcpu.kvmclock_ctrl();
+            }
             if let Some(end) = self.step() {
                 return end;
             }
         }
-        // Another one was first with its reason.
-        End::Killed
     }
 
     /// Runs the guest until it needs something, and gives it that.

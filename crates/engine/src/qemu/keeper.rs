@@ -1,4 +1,4 @@
-//! The thread that owns the QEMU process: it forks it, keeps the end of what it writes to its
+//! The thread that owns the QEMU process: it has it started, keeps the end of what it writes to its
 //! standard error, speaks QMP with it, and reaps it.
 //!
 //! ```text
@@ -8,8 +8,8 @@
 //!            │       pidfd                   │
 //!            └── process ended: drain, reap ─┴──► ended: Exit
 //! ```
-//! One thread for all of it, and no task: the parent-death signal is bound to the life of the
-//! thread that forks, so that thread must live as long as the process, whatever kind of runtime
+//! One thread for all of it, and no task: where there is no launcher, the parent-death signal is
+//! bound to the life of this thread, so it must live as long as the process, whatever kind of runtime
 //! `start` was called on; and dropping a [`Keeper`] can wait for the thread, after which process,
 //! descriptors and thread are gone for certain. The thread blocks in `poll` only, and the process's
 //! own end is one of the things it polls for.
@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use confine::Role;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -92,6 +93,7 @@ impl Keeper {
         let reports = Reports { ready: Some(ready_sender), ended: ended_sender };
         let for_thread = Arc::clone(&shared);
         let run = move || {
+            confine::thread(Role::Keeper);
             let _alive = alive;
             Process::run(command, monitor, &for_thread, order_queue, reports);
         };

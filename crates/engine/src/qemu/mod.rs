@@ -7,8 +7,8 @@
 //!   Keeper ◄───────────────────── QMP, stderr ──────┘
 //! ```
 //! The child gets everything as an inherited descriptor: no path, no listening socket. What it may
-//! do is bounded by its own seccomp filter (`-sandbox`), no new privileges, an empty environment
-//! and the limits of [`crate::sys::child`]. What it says is not trusted: the guest may have taken it
+//! do is bounded by its own seccomp filter (`-sandbox`), no new privileges, an empty environment, the
+//! limits of [`crate::sys::child`], and what [`crate::launcher`]'s thread has given up. What it says is not trusted: the guest may have taken it
 //! over.
 
 mod command_line;
@@ -22,4 +22,6 @@ mod program;
 mod qmp;
 
 pub(crate) use machine::Machine;
-pub(crate) use program::{INSTALL, MINIMUM, PROGRAM, STANDARD_DIRECTORIES, find_in, version_of};
+pub(crate) use program::{
+    INSTALL, MINIMUM, PROGRAM, STANDARD_DIRECTORIES, find, find_in, version_of,
+};

@@ -18,6 +18,7 @@ use super::last_words::LastWords;
 use super::qmp::{self, Lines, Message};
 use crate::error::{ControlError, StartError};
 use crate::exit::{Exit, ExitReason};
+use crate::launcher;
 use crate::sys::pidfd::PidFd;
 
 /// Numbers of the first two commands; orders count on from them. QEMU tells no events before the
@@ -50,14 +51,14 @@ pub(super) struct Process<'a> {
 impl<'a> Process<'a> {
     /// Runs `command` to its end. Everything that there is to tell goes to `reports`.
     pub(super) fn run(
-        mut command: Command,
+        command: Command,
         monitor: UnixStream,
         shared: &'a Shared,
         orders: mpsc::Receiver<Order>,
         mut reports: Reports,
     ) {
-        let spawned = command.spawn();
         let program = command.get_program().to_string_lossy().into_owned();
+        let (command, spawned) = launcher::start(command);
         // Closes our copies of the descriptors that the child was given: from here on the end of
         // the child is the end of file of their other ends.
         drop(command);

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{AccessFlags, access};
 
 use super::qmp::Version;
+use crate::launcher;
 
 /// Name of the program.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
@@ -78,7 +79,8 @@ fn ask(program: &Path, deadline: Duration) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     command.arg("--version").env_clear().env("LC_ALL", "C").current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
+    let (_, started) = launcher::start(command);
+    let mut child = started.map_err(|error| format!("{name} does not start: {error}"))?;
     let mut answer = Vec::new();
     let result = match child.stdout.take() {
         None => Err("its output cannot be read".to_owned()),

@@ -21,7 +21,7 @@ const LAST_STANDARD_FD: libc::c_uint = 2;
 /// Prepares `command` so that its process is confined as above and inherits `passed` under their
 /// own numbers. The descriptors are closed here when the command is dropped.
 ///
-/// The thread that spawns must outlive the child: Linux sends the parent-death signal when that
+/// The thread that spawns (the launcher's, where there is one) must outlive the child: Linux sends the parent-death signal when that
 /// thread ends, not when its process does.
 pub(crate) fn confine(command: &mut Command, passed: Vec<OwnedFd>) {
     let parent = getpid();

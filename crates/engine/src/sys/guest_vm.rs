@@ -16,7 +16,7 @@ use vm_memory::{
     GuestRegionMmap, MmapRegion,
 };
 
-/// Maps private anonymous memory, which the host gives when it is touched. It is in no core file.
+/// Maps private anonymous memory, which the host gives when it is touched. It is in no core file and in no child.
 pub(crate) fn map(regions: &[(u64, usize)]) -> io::Result<SharedMemory> {
     let mut mapped = Vec::with_capacity(regions.len());
     for (address, size) in regions {
@@ -24,9 +24,11 @@ pub(crate) fn map(regions: &[(u64, usize)]) -> io::Result<SharedMemory> {
             MmapRegionError::Mmap(error) => error,
             other => io::Error::other(other),
         })?;
-        // SAFETY: the mapping that was just made, in its whole length; the advice changes nothing
-        // of its contents. Where it is refused, core files are larger.
-        unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTDUMP) };
+        for advice in [libc::MADV_DONTDUMP, libc::MADV_DONTFORK] {
+            // SAFETY: the mapping that was just made, in its whole length; the advice changes
+            // nothing of its contents. Where it is refused, core files and forks are larger.
+            unsafe { libc::madvise(region.as_ptr().cast(), region.size(), advice) };
+        }
         let region = GuestRegionMmap::new(region, GuestAddress(*address))
             .ok_or_else(|| io::Error::other("a region beyond all addresses"))?;
         mapped.push(region);

@@ -25,7 +25,7 @@ const FILESYSTEM: u32 = 26;
 const PLAIN: u64 = 1 << 32;
 const MIB: u64 = 1 << 20;
 
-async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Guest) {
+pub(crate) async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Guest) {
     let mut spec = spec(file(KERNEL));
     change(&mut spec);
     let mut vm = boot(spec).await;
@@ -33,14 +33,14 @@ async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Guest) {
     (vm, guest)
 }
 
-fn disk(name: &str) -> DiskSpec {
+pub(crate) fn disk(name: &str) -> DiskSpec {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(512, b'.');
     let disk = Disk::open(file(&bytes), ImageFormat::Raw).unwrap();
     DiskSpec { serial: name.to_owned(), disk: Arc::new(disk) }
 }
 
-fn filesystem(tag: String, path: &Path) -> FilesystemSpec {
+pub(crate) fn filesystem(tag: String, path: &Path) -> FilesystemSpec {
     let options = HostDirOptions::new(path, Access::ReadOnly);
     let tree = HostDir::new(options, &Observer::log()).unwrap();
     let server = Arc::new(Server::new(tree, Limits::default(), Observer::log()));

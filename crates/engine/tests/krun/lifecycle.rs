@@ -1,9 +1,8 @@
 //! How machines begin and end.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use engine::{ControlError, ExitReason, ThreadRole};
+use engine::{ControlError, ExitReason};
 use tokio::io::AsyncReadExt;
 
 use crate::flat_kernel::{Then, flat_kernel};
@@ -105,6 +104,30 @@ fn a_paused_machine_prints_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn pauses_in_quick_succession_lose_no_processor() {
+    alone("pauses_in_quick_succession_lose_no_processor", async {
+        let mut given = spec(flat_kernel(b"tick ", Then::Repeat));
+        given.cpus = 4;
+        let mut vm = boot(given).await;
+        let mut console = vm.take_console();
+        let reader = tokio::spawn(async move {
+            let mut all = vec![0; 1 << 16];
+            while console.read(&mut all).await.is_ok_and(|count| count > 0) {}
+        });
+        for round in 0..200 {
+            vm.pause().await.unwrap();
+            if round % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+            vm.resume().await.unwrap();
+        }
+        vm.kill();
+        assert_eq!(vm.wait().await.reason, ExitReason::Killed);
+        reader.await.unwrap();
+    });
+}
+
+#[test]
 fn a_console_that_nobody_reads_holds_up_neither_a_pause_nor_the_end() {
     alone("a_console_that_nobody_reads_holds_up_neither_a_pause_nor_the_end", async {
         let before = held();
@@ -129,36 +152,6 @@ fn a_paused_machine_can_be_killed() {
         vm.pause().await.unwrap();
         vm.kill();
         assert_eq!(vm.wait().await.reason, ExitReason::Killed);
-    });
-}
-
-#[test]
-fn every_thread_begins_in_its_role() {
-    static SEEN: Mutex<Vec<(ThreadRole, String)>> = Mutex::new(Vec::new());
-    fn note(role: ThreadRole) {
-        let name = std::thread::current().name().unwrap_or_default().to_owned();
-        SEEN.lock().unwrap().push((role, name));
-    }
-    alone("every_thread_begins_in_its_role", async {
-        engine::on_thread_start(note).unwrap();
-        assert!(engine::on_thread_start(note).is_err(), "once in a process");
-        let mut given = spec(flat_kernel(b"up", Then::Spin));
-        given.cpus = 3;
-        let mut vm = boot(given).await;
-        read_until(&mut vm.take_console(), "up").await;
-        drop(vm);
-        let mut seen = SEEN.lock().unwrap().clone();
-        seen.sort_by(|one, other| one.1.cmp(&other.1));
-        let expected = [
-            (ThreadRole::Processor, "engine-cpu-0"),
-            (ThreadRole::Processor, "engine-cpu-1"),
-            (ThreadRole::Processor, "engine-cpu-2"),
-            (ThreadRole::Machine, "engine-krun"),
-            (ThreadRole::Device, "virtio-rings"),
-            (ThreadRole::Device, "virtio-rings"),
-            (ThreadRole::Device, "virtio-rings"),
-        ];
-        assert_eq!(seen, expected.map(|(role, name)| (role, name.to_owned())));
     });
 }
 

@@ -7,6 +7,7 @@ mod devices;
 mod flat_kernel;
 #[path = "../qemu/held.rs"]
 mod held;
+mod interrupts;
 mod lifecycle;
 mod refusals;
 mod support;

@@ -25,7 +25,9 @@ on_every_engine! {
 const RO: u64 = 1 << 5;
 const FLUSH: u64 = 1 << 9;
 
-async fn what_the_guest_writes_is_on_the_disk_and_what_is_there_it_reads(kind: EngineKind) {
+pub(crate) async fn what_the_guest_writes_is_on_the_disk_and_what_is_there_it_reads(
+    kind: EngineKind,
+) {
     const SECTORS: usize = 8192;
     let disk = writable(SECTORS, 100).await;
     let (_vm, mut guest) =

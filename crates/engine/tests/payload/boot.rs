@@ -67,7 +67,7 @@ async fn the_control_port_carries_more_than_its_rings_hold_both_ways(kind: Engin
     assert_eq!(guest.answer().await.unwrap(), [format!("{sum:#x}")]);
 }
 
-async fn random_numbers_come_and_never_the_same(kind: EngineKind) {
+pub(crate) async fn random_numbers_come_and_never_the_same(kind: EngineKind) {
     let (_vm, mut guest) = boot(kind, spec()).await;
     let [device] = &guest.devices_of(ENTROPY).await.unwrap()[..] else { panic!("one device") };
     guest.set_up(device.number, VERSION_1).await.unwrap();

@@ -24,7 +24,7 @@ on_every_engine! {
 const ENOENT: i32 = 2;
 const READ_WRITE: u32 = 2;
 
-async fn files_of_the_host_are_looked_up_read_written_and_made(kind: EngineKind) {
+pub(crate) async fn files_of_the_host_are_looked_up_read_written_and_made(kind: EngineKind) {
     const LENGTH: usize = (1 << 20) + 4321;
     let share = tempfile::tempdir().unwrap();
     fs::write(share.path().join("in"), pattern(LENGTH, 1)).unwrap();

@@ -74,7 +74,7 @@ async fn takes(guest: &mut Guest, device: usize, frame: &[u8]) -> bool {
     length == frame.len() && checksum(&expected) == rest.sum
 }
 
-async fn frames_of_every_size_go_both_ways(kind: EngineKind) {
+pub(crate) async fn frames_of_every_size_go_both_ways(kind: EngineKind) {
     let (_vm, mut guest, mut socket, device) = networked(kind).await;
     let config = guest.bytes(&format!("config {device} 0 12")).await.unwrap();
     assert_eq!((&config[..6], &config[10..]), (&MAC[..], &MTU.to_le_bytes()[..]));

@@ -50,7 +50,7 @@ async fn a_panic_is_told_on_the_console_and_resets(kind: EngineKind) {
     assert!(said.contains("told to"), "{said}");
 }
 
-async fn kill_ends_a_guest_that_never_looks_up(kind: EngineKind) {
+pub(crate) async fn kill_ends_a_guest_that_never_looks_up(kind: EngineKind) {
     // The last fills a console that nobody reads.
     for deed in ["loop", "halt", "count"] {
         let (mut vm, mut guest) = boot(kind, spec()).await;
@@ -97,7 +97,7 @@ async fn a_pause_amid_requests_loses_none(kind: EngineKind) {
     }
 }
 
-async fn a_paused_guest_stands_still_and_goes_on(kind: EngineKind) {
+pub(crate) async fn a_paused_guest_stands_still_and_goes_on(kind: EngineKind) {
     let disk = writable(64, 1).await;
     let (mut vm, mut guest) =
         boot(kind, VmSpec { disks: vec![spec_of("d", &disk)], ..spec() }).await;

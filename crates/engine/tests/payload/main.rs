@@ -8,6 +8,7 @@ mod block_driver;
 mod blocks;
 mod boot;
 mod chance;
+mod confined;
 mod files;
 mod frames;
 mod fuse_driver;
@@ -15,6 +16,7 @@ mod held;
 mod hostile;
 mod lifecycle;
 mod support;
+mod sys;
 
 /// Makes a test of each function, for each engine, where it can run.
 macro_rules! on_every_engine {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{Seek, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::probe::{EngineKind, FindingCode};
@@ -11,6 +11,7 @@ use engine::{Vm, VmSpec};
 use payload_guest::Guest;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 
 /// Longest that a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
@@ -24,20 +25,29 @@ pub(crate) fn on<F: Future<Output = ()>>(
     test: &str,
     body: impl FnOnce(EngineKind) -> F,
 ) {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        if let Some(reason) = unusable(kind) {
-            println!("skipped: {test} on {kind}: {reason}");
-            return;
-        }
+    let _turn = one_at_a_time();
+    if let Some(reason) = unusable(kind) {
+        println!("skipped: {test} on {kind}: {reason}");
+        return;
+    }
+    runtime().block_on(async {
         tokio::time::timeout(PATIENCE, body(kind)).await.expect("in time");
     });
 }
 
+/// Held by a test that counts what its process has open, or that needs its processor.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a test runs on.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 /// Why an engine cannot run here. The payload guest needs less of the processor than Linux does:
 /// that kernel mode is emulated is no reason.
-fn unusable(kind: EngineKind) -> Option<String> {
+pub(crate) fn unusable(kind: EngineKind) -> Option<String> {
     let finding = engine::probe::probe().into_iter().find(|finding| finding.engine == kind)?;
     let runs = matches!(finding.code, FindingCode::Ok | FindingCode::KernelModeEmulated);
     (!runs).then_some(finding.detail)

@@ -111,18 +111,24 @@ impl HostServers {
     async fn list(&self) -> Vec<Server> {
         let now = Instant::now();
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((since, servers)) = read
-            && now.saturating_duration_since(since) < BELIEVED
+        if let Some((since, servers)) = &read
+            && now.saturating_duration_since(*since) < BELIEVED
         {
-            return servers;
+            return servers.clone();
         }
-        let servers = parse(&self.text().await);
+        let servers = match (self.text().await, read) {
+            (Some(text), _) => parse(&text),
+            (None, Some((_, servers))) => servers,
+            (None, None) => parse(""),
+        };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         *read = Some((now, servers.clone()));
         servers
     }
 
-    async fn text(&self) -> String {
+    /// Nothing when the file is there and cannot be read, as in a process that may only read the
+    /// file that was there when it began: then what was read before goes on.
+    async fn text(&self) -> Option<String> {
         let mut bytes = Vec::new();
         let read = async {
             let file = tokio::fs::File::open(&self.path).await?;
@@ -130,8 +136,11 @@ impl HostServers {
         };
         if let Err(error) = read.await {
             tracing::debug!(%error, path = %self.path.display(), "no resolver configuration");
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return None;
+            }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -176,6 +185,24 @@ mod tests {
             let error = text.parse::<Server>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_read_any_more_leaves_the_servers_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        let servers = Servers::host_file(path.clone());
+        let list =
+            async || servers.list().await.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(list().await, ["192.0.2.1:53"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        tokio::time::advance(BELIEVED).await;
+        assert_eq!(list().await, ["192.0.2.1:53"]);
+        std::fs::remove_dir(&path).unwrap();
+        tokio::time::advance(BELIEVED).await;
+        assert_eq!(list().await, ["127.0.0.1:53"]);
     }
 
     #[test]

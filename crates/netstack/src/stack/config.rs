@@ -21,6 +21,8 @@ pub struct Config {
     pub egress: EgressOptions,
     /// How long the guest may take to answer a connection to one of its ports.
     pub guest_connect_timeout: Duration,
+    /// What the thread of the data path does first, such as giving up rights.
+    pub thread_begins: fn(),
 }
 
 /// Limits of one stack. What is above them is refused, counted and told.
@@ -55,6 +57,7 @@ impl Default for Config {
             policy_deadline: Duration::from_secs(30),
             egress: EgressOptions::default(),
             guest_connect_timeout: Duration::from_secs(20),
+            thread_begins: || {},
         }
     }
 }

@@ -103,7 +103,9 @@ impl Stack {
         };
         let (end, ended) = oneshot::channel();
         let (life, lives) = watch::channel(());
+        let begins = parts.config.thread_begins;
         let run = move || {
+            begins();
             let _life = life;
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 Runner::new(Core::new(parts), device, received, bell)?.run()

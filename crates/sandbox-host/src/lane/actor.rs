@@ -17,6 +17,7 @@ use super::handle::{Booted, Command};
 use super::journal::{Journal, State};
 use super::streams::Streams;
 use crate::error::{BootCause, Error};
+use crate::granted::Granted;
 use crate::guest::Guest;
 use crate::request::BootPlan;
 
@@ -48,6 +49,7 @@ pub(super) struct Actor {
     pub(super) journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
     streams: Arc<Streams>,
+    granted: Arc<Granted>,
     terminate: CancellationToken,
     pub(super) closers: Closers,
 }
@@ -55,12 +57,12 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         commands: mpsc::Receiver<Command>,
-        journal: Arc<Journal>,
+        (journal, streams, granted): (Arc<Journal>, Arc<Streams>, Arc<Granted>),
         engine: Arc<dyn Engine>,
-        streams: Arc<Streams>,
         terminate: CancellationToken,
     ) -> Self {
-        Self { commands, journal, engine, streams, terminate, closers: Closers::default() }
+        let closers = Closers::default();
+        Self { commands, journal, engine, streams, granted, terminate, closers }
     }
 
     /// The whole life.
@@ -161,7 +163,15 @@ impl Actor {
         let engine = self.engine.clone();
         let journal = self.journal.clone();
         let streams = self.streams.clone();
-        let boot = Boot { engine: &*engine, journal: &journal, streams: &streams, slot }.run(plan);
+        let granted = self.granted.clone();
+        let boot = Boot {
+            engine: &*engine,
+            journal: &journal,
+            streams: &streams,
+            granted: &granted,
+            slot,
+        }
+        .run(plan);
         tokio::pin!(boot);
         loop {
             tokio::select! {

@@ -27,6 +27,7 @@ use super::{Engine, Machine};
 use crate::artifact::{Artifact, ArtifactError};
 use crate::disk::{self, RootDisk};
 use crate::error::{BootCause, BootFailure, Error};
+use crate::granted::Granted;
 use crate::guest::{Guest, GuestError};
 use crate::limits::{CHANNEL_LOST, CONSOLE_DRAIN, CONSOLE_TAIL};
 use crate::mount::Mounts;
@@ -43,6 +44,7 @@ pub(super) struct Boot<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) journal: &'a Arc<Journal>,
     pub(super) streams: &'a Streams,
+    pub(super) granted: &'a Granted,
     /// Where the machine goes, with the task that reads its console.
     pub(super) slot: &'a mut Option<Live>,
 }
@@ -83,6 +85,9 @@ struct Checking {
 impl Boot<'_> {
     /// Boots. Returns the guest and what to tell the caller.
     pub(super) async fn run(mut self, mut plan: BootPlan) -> Result<(Guest, Booted), Error> {
+        self.granted.check_boot(&plan)?;
+        let report = self.granted.report();
+        report.missing.iter().for_each(|missing| self.journal.warn(missing.clone()));
         // The files are read while the probe looks; each fails in its own step.
         let opening = Opening::start(&plan);
         self.journal.step("probe");
@@ -96,8 +101,12 @@ impl Boot<'_> {
         if plan.root.overlay.is_some() {
             self.journal.step("open-disk");
         }
-        let root_disk =
-            disk::open(&root, served, &plan.root, &self.streams.block_stores, self.journal).await?;
+        let around = disk::Around {
+            stores: &self.streams.block_stores,
+            journal: self.journal,
+            granted: self.granted,
+        };
+        let root_disk = disk::open(&root, served, &plan.root, around).await?;
         let checking = Checking::start(root, &plan.root.file);
 
         self.journal.step("open-mounts");
@@ -128,7 +137,7 @@ impl Boot<'_> {
                 return Err(self.failure(BootCause::Engine(error)));
             }
         };
-        let detail = machine.detail();
+        let detail = format!("{}; {report}", machine.detail());
         machine.warnings().into_iter().for_each(|warning| self.journal.warn(warning));
         let disk = Arc::clone(&root_disk.disk);
         let control = self.keep(machine, mounts, disk, network);

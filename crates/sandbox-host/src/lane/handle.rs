@@ -16,6 +16,7 @@ use super::end::Ended;
 use super::journal::Journal;
 use super::streams::Streams;
 use crate::error::Error;
+use crate::granted::Granted;
 use crate::guest::Guest;
 use crate::limits::{LANE_COMMANDS, MAX_FILE_CALLS, MAX_RUNS, MAX_WATCHERS};
 use crate::network::Control;
@@ -87,6 +88,7 @@ pub struct Lane {
     journal: Arc<Journal>,
     engine: Arc<dyn Engine>,
     streams: Arc<Streams>,
+    granted: Arc<Granted>,
     runs: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     files: Arc<Semaphore>,
@@ -95,17 +97,22 @@ pub struct Lane {
 
 impl Lane {
     /// Starts the lane's task. When `terminate` fires it kills what runs and ends.
-    pub fn spawn(engine: Arc<dyn Engine>, terminate: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub fn spawn(
+        engine: Arc<dyn Engine>,
+        granted: Arc<Granted>,
+        terminate: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (commands, received) = mpsc::channel(LANE_COMMANDS);
         let journal = Arc::new(Journal::default());
         let streams = Arc::new(Streams::default());
-        let actor =
-            Actor::new(received, journal.clone(), engine.clone(), streams.clone(), terminate);
+        let surroundings = (journal.clone(), streams.clone(), granted.clone());
+        let actor = Actor::new(received, surroundings, engine.clone(), terminate);
         let lane = Self {
             commands,
             journal,
             engine,
             streams,
+            granted,
             runs: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             waits: Arc::new(Semaphore::new(MAX_RUNS as usize)),
             files: Arc::new(Semaphore::new(MAX_FILE_CALLS as usize)),
@@ -117,6 +124,11 @@ impl Lane {
     /// What has happened.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// What this process was granted.
+    pub fn granted(&self) -> &Granted {
+        &self.granted
     }
 
     /// The callback filesystems that are attached.

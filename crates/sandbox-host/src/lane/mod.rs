@@ -42,8 +42,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Looks at what this host can run. Must not block the caller's thread.
     fn probe(&self) -> Pending<'_, Vec<Finding>>;
 
-    /// Starts a machine on the caller's thread, which lives as long as the process: the engine's
-    /// process dies with the thread that made it. Dropping the future leaves nothing behind.
+    /// Starts a machine. Dropping the future leaves nothing behind.
     fn start(
         &self,
         kind: EngineKind,

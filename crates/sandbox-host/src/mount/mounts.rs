@@ -137,7 +137,8 @@ impl Mounts {
             .map_err(|error| bad_bind(bind, &error))?;
         // Where nobody else writes there is nothing to follow.
         if !bind.exclusive {
-            match HostWatcher::start(&directory, watched.clone()) {
+            let begins = || confine::thread(confine::Role::Watch);
+            match HostWatcher::start(&directory, watched.clone(), begins) {
                 Ok(watcher) => self.watchers.push(watcher),
                 Err(error) => {
                     let message = format!("Changes of the source cannot be followed: {error}");

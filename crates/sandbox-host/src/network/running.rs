@@ -70,6 +70,7 @@ impl Network {
         let config = Config {
             guest_mac: Some(GUEST_MAC),
             mtu: MTU,
+            thread_begins: || confine::thread(confine::Role::Network),
             policy_deadline: Duration::from_millis(MAX_POLICY_DEADLINE_MS.into()) + MARGIN,
             ..Config::default()
         };

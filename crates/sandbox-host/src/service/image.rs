@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::disk::DiskError;
+use crate::disk::{Around, DiskError};
 use crate::error::Error;
 use crate::flatten::{self, flatten};
 use crate::lane::Lane;
@@ -33,8 +33,13 @@ impl Images {
     }
 
     async fn open(&self, source: &RootImage) -> Result<Arc<Disk>, Error> {
-        flatten::open(source, self.lane.block_stores(), self.lane.journal()).await
+        self.lane.granted().check_root(source)?;
+        flatten::open(source, around(&self.lane)).await
     }
+}
+
+fn around(lane: &Lane) -> Around<'_> {
+    Around { stores: lane.block_stores(), journal: lane.journal(), granted: lane.granted() }
 }
 
 async fn inspect(disk: &Disk) -> Result<v1::InspectDiskResponse, ReadError> {
@@ -85,6 +90,7 @@ impl ImageService for Images {
         request: Request<v1::FlattenRequest>,
     ) -> Result<Response<Self::FlattenStream>, Status> {
         let plan = request::flatten(request.into_inner()).map_err(Error::from)?;
+        self.lane.granted().check_flatten(&plan).map_err(Error::from)?;
         let (told, progress) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         let cancel = CancellationToken::new();
@@ -99,7 +105,7 @@ impl ImageService for Images {
                 last = Some(now);
                 let _ = told.try_send(Ok(now));
             };
-            let work = flatten(plan, lane.block_stores(), lane.journal(), tell);
+            let work = flatten(plan, around(&lane), tell);
             let result = tokio::select! {
                 result = work => result,
                 () = cancel.cancelled() => return,

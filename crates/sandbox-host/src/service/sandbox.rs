@@ -44,7 +44,12 @@ impl SandboxService for Sandbox {
     ) -> Result<Response<v1::ProbeResponse>, Status> {
         let engines = self.lane.probe().await.into_iter().map(convert::finding).collect();
         let host_version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Response::new(v1::ProbeResponse { engines, host_version }))
+        let report = self.lane.granted().report();
+        let confinement = report.to_string();
+        let confinement_missing = report.all_missing();
+        let response =
+            v1::ProbeResponse { engines, host_version, confinement, confinement_missing };
+        Ok(Response::new(response))
     }
 
     async fn boot(

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use confine::Report;
 use futures::{Stream, StreamExt, stream};
 use protocol::v1::filesystem_service_client::FilesystemServiceClient;
 use protocol::v1::network_service_client::NetworkServiceClient;
@@ -11,6 +12,7 @@ use protocol::v1::process_service_client::ProcessServiceClient;
 use protocol::v1::sandbox_service_client::SandboxServiceClient;
 use protocol::v1::{self, RunRequest, RunResponse, StartProcess};
 use sandbox_host::debug::DebugSocket;
+use sandbox_host::granted::Granted;
 use sandbox_host::server::{self, Finish, ServeError};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -49,7 +51,8 @@ impl Helper {
                 std::future::pending().await
             }
         };
-        let task = tokio::spawn(server::run(theirs, debug, engine.clone(), told));
+        let granted = Arc::new(Granted::everything(Report::off()));
+        let task = tokio::spawn(server::run(theirs, debug, engine.clone(), granted, told));
         let channel = channel(ours).await;
         Self {
             sandbox: SandboxServiceClient::new(channel.clone()),

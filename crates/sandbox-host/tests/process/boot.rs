@@ -55,7 +55,9 @@ async fn run(process: &ProcessServiceClient<Channel>, start: v1::StartProcess) -
 async fn real_machine_boots_runs_commands_and_closes() {
     let Some(machine) = machine("real_machine_boots_runs_commands_and_closes") else { return };
     let _one = ONE.lock().await;
-    let (child, connection) = spawn(program(), |_| {});
+    let (child, connection) = spawn(program(), |command| {
+        command.args(machine.grants());
+    });
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel.clone());
     let process = ProcessServiceClient::new(channel);
@@ -88,7 +90,9 @@ async fn real_machine_boots_runs_commands_and_closes() {
 async fn real_machine_dies_with_its_client() {
     let Some(machine) = machine("real_machine_dies_with_its_client") else { return };
     let _one = ONE.lock().await;
-    let (child, connection) = spawn(program(), |_| {});
+    let (child, connection) = spawn(program(), |command| {
+        command.args(machine.grants());
+    });
     let channel = channel(connection).await;
     let mut sandbox = SandboxServiceClient::new(channel);
     soon(sandbox.boot(machine.request())).await.unwrap();

@@ -5,9 +5,12 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+#[cfg(debug_assertions)]
+mod attempts;
 mod boot;
 #[path = "../support/calls.rs"]
 mod calls;
+mod confinement;
 mod debug_socket;
 mod end;
 #[path = "../support/helper.rs"]

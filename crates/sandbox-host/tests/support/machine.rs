@@ -14,6 +14,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// What a helper that boots it must be granted.
+    #[allow(dead_code, reason = "not every program that boots one starts the helper")]
+    pub(crate) fn grants(&self) -> [String; 3] {
+        let grant = |how: &str, path| format!("--grant={how}:{}", text(path));
+        let (kernel, initramfs) = (grant("engine", &self.kernel), grant("engine", &self.initramfs));
+        [kernel, initramfs, grant("read", &self.image)]
+    }
+
     /// A boot of them with software emulation.
     pub(crate) fn request(&self) -> v1::BootRequest {
         let format = match self.image.extension().is_some_and(|suffix| suffix == "qcow2") {

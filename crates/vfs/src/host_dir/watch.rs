@@ -57,11 +57,11 @@ pub struct HostWatcher {
 
 impl HostWatcher {
     /// Follows `of`; [`Event::Changed`] tells of each change that the guest did not make, and
-    /// [`Event::Watch`] of what is missed.
+    /// [`Event::Watch`] of what is missed. `begins` is what the thread does first.
     ///
     /// # Errors
     /// When there can be no inotify instance or thread.
-    pub fn start(of: &HostDir, observer: Observer) -> std::io::Result<Self> {
+    pub fn start(of: &HostDir, observer: Observer, begins: fn()) -> std::io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let root = of.nodes.get(crate::Inode::ROOT).and_then(|node| of.nodes.fd(&node));
         let root = root.map_err(|errno| std::io::Error::from_raw_os_error(errno.number()))?;
@@ -84,7 +84,10 @@ impl HostWatcher {
             told: Told::default(),
             looked: Instant::now(),
         };
-        std::thread::Builder::new().name("mount-watch".into()).spawn(move || following.run())?;
+        std::thread::Builder::new().name("mount-watch".into()).spawn(move || {
+            begins();
+            following.run();
+        })?;
         Ok(Self { _alive: alive })
     }
 }

@@ -17,8 +17,8 @@ use super::request::{self, Command, DiskRange, Geometry, Request, Status};
 use crate::chain::ChainError;
 use crate::error::DeviceError;
 use crate::limits::{BLOCK_RING_SIZE, MAX_QUEUES, REQUEST_DEADLINE};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::{Memory, SegmentTarget};
+use crate::local::LocalDevice;
+use crate::memory::{Memory, SegmentTarget, SharedMemory};
 use crate::rings::Device;
 use crate::source::SegmentSource;
 use crate::vhost_user::DeviceServer;
@@ -51,9 +51,9 @@ pub fn serve_block(
 pub fn local_block(
     disk: Arc<Disk>,
     options: BlockOptions,
-    host: &LocalHost,
+    memory: &SharedMemory,
 ) -> Result<LocalDevice, DeviceError> {
-    LocalDevice::start(VIRTIO_ID_BLOCK, Block::checked(disk, options)?, host)
+    LocalDevice::start(VIRTIO_ID_BLOCK, Block::checked(disk, options)?, memory)
 }
 
 pub(super) struct Block {

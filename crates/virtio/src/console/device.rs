@@ -17,8 +17,8 @@ use super::messages::{FromDriver, MESSAGE_BYTES, port_add, port_name, port_open}
 use crate::chain::{Chain, ChainError};
 use crate::error::DeviceError;
 use crate::limits::{MAX_CONSOLE_MESSAGES, MAX_DESCRIPTORS, PORT_PIECE, PORT_RING_SIZE};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::{Memory, Segment, SegmentTarget, total};
+use crate::local::LocalDevice;
+use crate::memory::{Memory, Segment, SegmentTarget, SharedMemory, total};
 use crate::rings::Device;
 use crate::source::SegmentSource;
 
@@ -41,7 +41,7 @@ const CONFIG: [u8; 12] = [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
 pub fn local_port(
     name: &str,
     stream: StdUnixStream,
-    host: &LocalHost,
+    memory: &SharedMemory,
 ) -> Result<LocalDevice, DeviceError> {
     stream.set_nonblocking(true).map_err(DeviceError::Start)?;
     let (messages, queued) = mpsc::channel(MAX_CONSOLE_MESSAGES);
@@ -55,7 +55,7 @@ pub fn local_port(
         incoming: Mutex::new(()),
         outgoing: Mutex::new(()),
     });
-    LocalDevice::start(VIRTIO_ID_CONSOLE, Console { port }, host)
+    LocalDevice::start(VIRTIO_ID_CONSOLE, Console { port }, memory)
 }
 
 struct Console {

@@ -14,8 +14,8 @@ use super::request::{self, Request};
 use crate::chain::ChainError;
 use crate::error::DeviceError;
 use crate::limits::{FILESYSTEM_STOP_PATIENCE, MAX_QUEUES};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::Memory;
+use crate::local::LocalDevice;
+use crate::memory::{Memory, SharedMemory};
 use crate::rings::Device;
 use crate::vhost_user::DeviceServer;
 
@@ -50,7 +50,7 @@ pub fn local_filesystem(
     tag: &str,
     server: Arc<dyn Serve>,
     queues: u16,
-    host: &LocalHost,
+    memory: &SharedMemory,
 ) -> Result<LocalDevice, DeviceError> {
     if !(1..=TAG_BYTES).contains(&tag.len()) {
         return Err(DeviceError::Tag(tag.to_owned()));
@@ -59,7 +59,7 @@ pub fn local_filesystem(
     let mut config = vec![0; TAG_BYTES];
     config[..tag.len()].copy_from_slice(tag.as_bytes());
     config.extend_from_slice(&u32::from(queues).to_le_bytes());
-    LocalDevice::start(VIRTIO_ID_FS, Filesystem::checked(server, queues, config)?, host)
+    LocalDevice::start(VIRTIO_ID_FS, Filesystem::checked(server, queues, config)?, memory)
 }
 
 /// Bytes of a tag, filled up with NULs.

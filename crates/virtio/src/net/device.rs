@@ -18,8 +18,8 @@ use super::frames::{Incoming, Outgoing};
 use crate::chain::{Chain, ChainError};
 use crate::error::DeviceError;
 use crate::limits::{MAX_FRAME, MAX_RING_SIZE};
-use crate::local::{LocalDevice, LocalHost};
-use crate::memory::{Memory, Segment, SegmentTarget, total};
+use crate::local::LocalDevice;
+use crate::memory::{Memory, Segment, SegmentTarget, SharedMemory, total};
 use crate::rings::Device;
 use crate::source::SegmentSource;
 
@@ -41,7 +41,7 @@ pub fn local_network(
     frames: StdUnixStream,
     mac: [u8; 6],
     mtu: u16,
-    host: &LocalHost,
+    memory: &SharedMemory,
 ) -> Result<LocalDevice, DeviceError> {
     frames.set_nonblocking(true).map_err(DeviceError::Start)?;
     let mut config = vec![0; MTU_AT];
@@ -53,7 +53,7 @@ pub fn local_network(
         incoming: Mutex::new(Incoming::new()),
         outgoing: Mutex::new(Outgoing::default()),
     });
-    LocalDevice::start(VIRTIO_ID_NET, Network { line, config }, host)
+    LocalDevice::start(VIRTIO_ID_NET, Network { line, config }, memory)
 }
 
 struct Network {

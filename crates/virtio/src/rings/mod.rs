@@ -28,7 +28,6 @@ use crate::memory::Memory;
 
 pub(crate) use notify::Notifier;
 pub(crate) use ring::{Order, queue};
-pub use worker::ThreadStart;
 pub(crate) use worker::{Start, Work, spawn};
 
 /// Where a ring is, and where it goes on.

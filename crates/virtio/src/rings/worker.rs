@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use confine::Role;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -19,9 +20,6 @@ use super::notify::{Kick, Notifier};
 use super::ring::{Order, Ring};
 use crate::limits::{BLOCKING_THREAD_END, BLOCKING_THREAD_IDLE, MAX_BLOCKING_THREADS};
 use crate::memory::SharedMemory;
-
-/// Called by each thread of a device before anything else.
-pub type ThreadStart = fn();
 
 /// What the thread is to do.
 pub(crate) enum Work {
@@ -46,7 +44,6 @@ pub(crate) struct Start {
 pub(crate) fn spawn<D: Device>(
     device: Arc<D>,
     memory: SharedMemory,
-    thread_start: Option<ThreadStart>,
 ) -> io::Result<(mpsc::UnboundedSender<Work>, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let runtime = Builder::new_current_thread()
@@ -55,10 +52,10 @@ pub(crate) fn spawn<D: Device>(
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_THREAD_IDLE)
         .thread_name("virtio-read")
-        .on_thread_start(move || begin(thread_start))
+        .on_thread_start(|| confine::thread(Role::Device))
         .build()?;
     let thread = std::thread::Builder::new().name("virtio-rings".into()).spawn(move || {
-        begin(thread_start);
+        confine::thread(Role::Device);
         let rings = LocalSet::new();
         rings.block_on(&runtime, serve(device, memory, receiver));
         drop(rings);
@@ -67,12 +64,6 @@ pub(crate) fn spawn<D: Device>(
         runtime.shutdown_timeout(BLOCKING_THREAD_END);
     })?;
     Ok((sender, thread))
-}
-
-fn begin(thread_start: Option<ThreadStart>) {
-    if let Some(start) = thread_start {
-        start();
-    }
 }
 
 async fn serve<D: Device>(

@@ -30,13 +30,14 @@ impl DeviceServer {
         let device = Arc::new(device);
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         let (work, rings) =
-            rings::spawn(Arc::clone(&device), memory.clone(), None).map_err(DeviceError::Start)?;
+            rings::spawn(Arc::clone(&device), memory.clone()).map_err(DeviceError::Start)?;
         let handler = Arc::new(Mutex::new(Handler::new(device, memory, work)));
         let connection = BackendReqHandler::from_stream(socket, handler);
         let line = ours.try_clone().map_err(DeviceError::Start)?;
         let thread = std::thread::Builder::new()
             .name("virtio-control".into())
             .spawn(move || {
+                confine::thread(confine::Role::DeviceControl);
                 // The end of the connection is the end of the handler, and so of the rings.
                 let served = converse(connection);
                 // The front end is to know, though this side's other descriptor is still open.

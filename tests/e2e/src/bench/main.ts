@@ -7,6 +7,7 @@ import { BUSYBOX, sandbox } from "../support/lane.js";
 import { engines, helpers, memoryKiB } from "../support/processes.js";
 import { bareMachineLike, bootBare } from "./bare-qemu.js";
 import { benchCallbacks } from "./callbacks.js";
+import { benchConfinement } from "./confinement.js";
 import { benchDisks } from "./disks.js";
 import { benchFilesystems } from "./filesystems.js";
 import { benchPackages } from "./packages.js";
@@ -88,6 +89,7 @@ if (only === "all") {
   benchSizes();
 }
 if (only === "all" || only === "packages") await benchPackages();
+if (only === "all" || only === "confinement") await benchConfinement();
 if (only === "all" || only === "processes") await benchProcesses();
 if (only === "all" || only === "callbacks") await benchCallbacks();
 if (only === "all" || only === "files") {

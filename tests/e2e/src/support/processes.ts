@@ -93,11 +93,13 @@ export function openDescriptors(pid: number = process.pid): string[] {
 /** Paths and abstract names of the Unix sockets that these processes hold. */
 export function namedSockets(pids: number[]): string[] {
   const held = new Set(pids.flatMap((pid) => openDescriptors(pid)));
-  const lines = readFileSync("/proc/net/unix", "utf8").trim().split("\n").slice(1);
-  return lines.flatMap((line) => {
+  // A confined helper has a network namespace of its own, with its own list.
+  const lines = pids.flatMap((pid) => readFileSync(`/proc/${pid}/net/unix`, "utf8").split("\n"));
+  const names = lines.flatMap((line) => {
     const [, , , , , , inode, name] = line.split(/\s+/);
     return name !== undefined && held.has(`socket:[${inode}]`) ? [name] : [];
   });
+  return [...new Set(names)];
 }
 
 /** Resident memory that only this process uses plus its share of the rest (PSS), in KiB. */

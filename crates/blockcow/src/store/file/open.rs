@@ -85,6 +85,14 @@ impl FileStore {
         }
     }
 
+    /// Makes an empty file a store for this base, for callers that give files their names
+    /// themselves. Blocks the thread.
+    pub fn format_file(file: &File, base: &str) -> Result<(), FileStoreError> {
+        check_base(base)?;
+        let file: Arc<dyn StoreFile> = Arc::new(file.try_clone()?);
+        Self::format(&file, base)
+    }
+
     /// Opens the store at this path for this base. Blocks the thread.
     pub fn open(path: &Path, base: &str) -> Result<Self, FileStoreError> {
         check_base(base)?;

@@ -1,4 +1,3 @@
-use virtio::LocalHost;
 use virtio::entropy::local_entropy;
 
 use super::*;
@@ -9,8 +8,7 @@ const RINGS: [u32; 3] = [0x1000, 0x2000, 0x3000];
 
 fn transport() -> Transport {
     let memory = guest_vm::map(&[(0, 1 << 20)]).unwrap();
-    let host = LocalHost { memory, thread_start: None };
-    Transport::new(local_entropy(&host).unwrap()).unwrap()
+    Transport::new(local_entropy(&memory).unwrap()).unwrap()
 }
 
 impl Transport {
@@ -126,4 +124,28 @@ fn queues_that_are_not_there_and_accesses_of_other_sizes_are_nothing() {
     transport.read(0, 0xff8, &mut config);
     assert_eq!(config, [0; 8]);
     transport.write(0, CONFIG, &[1; 4]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn after_any_accesses_a_reset_gives_the_device_back(
+        accesses in proptest::collection::vec(
+            (0u64..0x48, proptest::prelude::any::<u32>(), 0u32..5), 1..120,
+        )
+    ) {
+        let mut transport = transport();
+        for (register, value, kind) in accesses {
+            match kind {
+                0 => drop(transport.get(register * 4)),
+                // What a driver means to write, in any order.
+                1 => transport.set(register::STATUS, value & 15),
+                2 => transport.agree(1),
+                3 => transport.set(register * 4, value % 20),
+                _ => transport.set(register * 4, value),
+            }
+        }
+        transport.set_up(RINGS, 16);
+        proptest::prop_assert_eq!(transport.get(register::STATUS), 15);
+    }
 }
