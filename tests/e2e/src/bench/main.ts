@@ -80,22 +80,25 @@ function benchSizes(): void {
   }
 }
 
-/** The folders of programs that scripts/bench has built, and the one benchmark that is asked for. */
-const [examples = "", programs = "", only = "all"] = process.argv.slice(2);
+/** The folders of programs that scripts/bench has built, and the part that is asked for. */
+const [examples = "", programs = "", part = ""] = process.argv.slice(2);
 
-if (only === "all") {
-  await benchBoot();
-  await benchExec();
-  benchSizes();
-}
-if (only === "all" || only === "packages") await benchPackages();
-if (only === "all" || only === "confinement") await benchConfinement();
-if (only === "all" || only === "processes") await benchProcesses();
-if (only === "all" || only === "callbacks") await benchCallbacks();
-if (only === "all" || only === "files") {
-  await benchFilesystems(join(examples, "serve_fs"), join(programs, "file-work"));
-}
-if (only === "all" || only === "disk") {
-  await benchRoots();
-  await benchDisks(join(examples, "serve_block"), join(programs, "block-work"));
-}
+const parts: Record<string, () => Promise<void>> = {
+  boot: async () => {
+    await benchBoot();
+    await benchExec();
+    benchSizes();
+  },
+  packages: benchPackages,
+  confinement: benchConfinement,
+  processes: benchProcesses,
+  callbacks: benchCallbacks,
+  files: () => benchFilesystems(join(examples, "serve_fs"), join(programs, "file-work")),
+  disk: async () => {
+    await benchRoots();
+    await benchDisks(join(examples, "serve_block"), join(programs, "block-work"));
+  },
+};
+const run = parts[part];
+if (run === undefined) throw new Error(`there is no part '${part}'`);
+await run();
