@@ -19,6 +19,7 @@ mod error;
 mod exit;
 mod files;
 mod host_memory;
+mod kernel_parameters;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod krun;
 pub mod launcher;

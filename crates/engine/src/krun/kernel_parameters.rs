@@ -1,43 +1,18 @@
-//! The kernel's command line under krun. This file alone says what is on it; images/kernel has the
-//! kernel it is for. What it has in common with QEMU's is explained there.
+//! The kernel's command line under krun: what every engine's has, and the devices. Nothing else puts
+//! anything on it.
 
 use super::board::Place;
+use crate::kernel_parameters::common;
 
-/// Timer interrupts a second of our kernels (`CONFIG_HZ`), which `lpj` counts by.
-const KERNEL_HZ: u64 = 100;
-
-/// Always there.
-const FIXED: &[&str] = &[
-    // The serial port, which works from the first moment on: a panic before there are virtio
-    // devices reaches the host too.
-    "console=ttyS0",
-    "quiet",
-    // A panic resets at once, and a reset is a triple fault, which no device needs to see.
-    "panic=-1",
-    "reboot=t",
-    "pci=off",
-    // KVM's local APIC timer counts nanoseconds.
-    "lapic_timer_khz=1000000",
-    "no_timer_check",
-    "noreplace-smp",
-    "keepinitmem",
-    "swiotlb=noforce",
-    "dummy.numdummies=0",
-    "rdinit=/init",
-    // There is a controller only so that a kernel which resets by it can. Looking for a keyboard
-    // takes time.
-    "i8042.noaux",
-    "i8042.nokbd",
-];
+/// There is a controller only so that a kernel which resets by it can. Looking for a keyboard takes
+/// time.
+const NO_KEYBOARD: &str = " i8042.noaux i8042.nokbd";
 
 /// The whole line. `tsc_khz` is the pace of the host's time stamp counter, which is the guest's,
 /// when it can be relied on.
 pub(super) fn kernel_parameters(tsc_khz: Option<u32>, devices: &[Place]) -> String {
-    let mut line = FIXED.join(" ");
-    if let Some(khz) = tsc_khz {
-        let loops_per_jiffy = u64::from(khz) * 1_000 / KERNEL_HZ;
-        line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={loops_per_jiffy}"));
-    }
+    let mut line = common(tsc_khz);
+    line.push_str(NO_KEYBOARD);
     for place in devices {
         line.push_str(&format!(" {place}"));
     }

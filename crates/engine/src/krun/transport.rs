@@ -280,7 +280,7 @@ impl Transport {
             }),
         };
         if let Err(error) = self.device.activate(self.features, setups, &interrupts) {
-            tracing::warn!(%error, id = self.device.id(), "a driver's device is not served");
+            tracing::debug!(%error, id = self.device.id(), "a driver's device is not served");
             (interrupts.broken)();
         }
     }

@@ -5,9 +5,12 @@
 
 mod devices;
 mod flat_kernel;
-#[path = "../qemu/held.rs"]
+#[path = "../common/held.rs"]
+#[allow(dead_code, reason = "each of those that share it uses a part of it")]
 mod held;
 mod interrupts;
 mod lifecycle;
+#[path = "../common/machine.rs"]
+mod machine;
 mod refusals;
 mod support;

@@ -12,9 +12,13 @@ mod confined;
 mod files;
 mod frames;
 mod fuse_driver;
+#[path = "../common/held.rs"]
+#[allow(dead_code, reason = "each of those that share it uses a part of it")]
 mod held;
 mod hostile;
 mod lifecycle;
+#[path = "../common/machine.rs"]
+mod machine;
 mod support;
 mod sys;
 

@@ -1,20 +1,15 @@
 //! What the tests share.
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{Seek, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use engine::probe::{EngineKind, FindingCode};
 use engine::{Vm, VmSpec};
 use payload_guest::Guest;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-/// Longest that a test may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+use crate::machine;
+pub(crate) use crate::machine::{PATIENCE, file, read_until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -55,24 +50,7 @@ pub(crate) fn unusable(kind: EngineKind) -> Option<String> {
 
 /// A machine with the payload guest and nothing else to it.
 pub(crate) fn spec() -> VmSpec {
-    VmSpec {
-        cpus: 1,
-        memory_mib: 64,
-        kernel: file(payload_guest::KERNEL),
-        initramfs: file(&[0; 512]),
-        control_port: "test.control".to_owned(),
-        disks: Vec::new(),
-        filesystems: Vec::new(),
-        network: None,
-    }
-}
-
-/// A file that holds these bytes.
-pub(crate) fn file(bytes: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    file.rewind().unwrap();
-    file
+    machine::spec(file(payload_guest::KERNEL))
 }
 
 /// Starts a machine, and the conversation with its guest.
@@ -80,17 +58,4 @@ pub(crate) async fn boot(kind: EngineKind, spec: VmSpec) -> (Vm, Guest) {
     let mut vm = engine::start(kind, spec).await.unwrap();
     let guest = Guest::new(vm.take_control());
     (vm, guest)
-}
-
-/// Reads until the text has come; all that was read.
-pub(crate) async fn read_until(stream: &mut UnixStream, text: &str) -> String {
-    let mut seen = Vec::new();
-    let mut piece = [0; 4096];
-    while !String::from_utf8_lossy(&seen).contains(text) {
-        let count = stream.read(&mut piece).await.unwrap();
-        let so_far = String::from_utf8_lossy(&seen);
-        assert!(count > 0, "the end came before {text:?}, after {so_far:?}");
-        seen.extend_from_slice(&piece[..count]);
-    }
-    String::from_utf8_lossy(&seen).into_owned()
 }

@@ -99,7 +99,7 @@ impl<D: Device> Handler<D> {
         };
         ring.setup.event_idx = event_idx;
         let queue = rings::queue(&memory, &ring.setup).map_err(|error| {
-            tracing::warn!(%error, index, "the front end described an impossible ring");
+            tracing::debug!(%error, index, "the front end described an impossible ring");
             Error::InvalidParam
         })?;
         let (orders, receiver) = mpsc::unbounded_channel();
