@@ -58,7 +58,11 @@ async fn boot_and_use(console: Arc<Mutex<Vec<u8>>>) {
     assert_eq!(guest.shutdown(Duration::from_secs(5)).await.unwrap(), Vec::<String>::new());
     guest.disconnect();
     let exit = vm.wait().await;
-    assert_eq!(exit.reason, ExitReason::GuestReset, "{exit:?}; the console says: {}", said());
+    // The reset is an int3 that nobody handles, which hosts that emulate kernel mode refuse.
+    let is_refused =
+        exit.reason == ExitReason::Failed && exit.last_words.contains("could not emulate");
+    let ended = exit.reason == ExitReason::GuestReset || is_refused;
+    assert!(ended, "{exit:?}; the console says: {}", said());
 }
 
 async fn use_devices(guest: &Guest, shared: &Path) {
