@@ -25,7 +25,7 @@ const FILESYSTEM: u32 = 26;
 const PLAIN: u64 = 1 << 32;
 const MIB: u64 = 1 << 20;
 
-pub(crate) async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Guest) {
+async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Guest) {
     let mut spec = spec(file(KERNEL));
     change(&mut spec);
     let mut vm = boot(spec).await;
@@ -33,14 +33,25 @@ pub(crate) async fn start(change: impl FnOnce(&mut VmSpec)) -> (engine::Vm, Gues
     (vm, guest)
 }
 
-pub(crate) fn disk(name: &str) -> DiskSpec {
+/// As many devices as a specification can have.
+pub(crate) async fn start_with_all_devices(frames: Socket, share: &Path) -> (engine::Vm, Guest) {
+    start(|spec| {
+        spec.disks = (0..VmSpec::MAX_DISKS).map(|index| disk(&format!("d{index}"))).collect();
+        let tags = (0..VmSpec::MAX_FILESYSTEMS).map(|index| format!("share{index}"));
+        spec.filesystems = tags.map(|tag| filesystem(tag, share)).collect();
+        spec.network = Some(NetworkSpec { frames, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 });
+    })
+    .await
+}
+
+fn disk(name: &str) -> DiskSpec {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(512, b'.');
     let disk = Disk::open(file(&bytes), ImageFormat::Raw).unwrap();
     DiskSpec { serial: name.to_owned(), disk: Arc::new(disk) }
 }
 
-pub(crate) fn filesystem(tag: String, path: &Path) -> FilesystemSpec {
+fn filesystem(tag: String, path: &Path) -> FilesystemSpec {
     let options = HostDirOptions::new(path, Access::ReadOnly);
     let tree = HostDir::new(options, &Observer::log()).unwrap();
     let server = Arc::new(Server::new(tree, Limits::default(), Observer::log()));
@@ -78,13 +89,7 @@ fn as_many_devices_as_are_allowed_work_each() {
     alone("as_many_devices_as_are_allowed_work_each", async {
         let (_frames, ours) = Socket::pair().unwrap();
         let share = tempfile::tempdir().unwrap();
-        let (_vm, mut guest) = start(|spec| {
-            spec.disks = (0..VmSpec::MAX_DISKS).map(|index| disk(&format!("d{index}"))).collect();
-            let tags = (0..VmSpec::MAX_FILESYSTEMS).map(|index| format!("share{index}"));
-            spec.filesystems = tags.map(|tag| filesystem(tag, share.path())).collect();
-            spec.network = Some(NetworkSpec { frames: ours, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 });
-        })
-        .await;
+        let (_vm, mut guest) = start_with_all_devices(ours, share.path()).await;
         let devices = guest.devices().await.unwrap();
         let count = |kind| devices.iter().filter(|device| device.kind == kind).count();
         assert_eq!(devices.len(), 24);

@@ -7,10 +7,9 @@
 use std::os::unix::net::UnixStream as Socket;
 use std::time::Duration;
 
-use engine::{NetworkSpec, VmSpec};
 use payload_guest::Guest;
 
-use crate::devices::{disk, filesystem, start};
+use crate::devices::start_with_all_devices;
 use crate::support::alone;
 
 const CONSOLE: u32 = 3;
@@ -65,13 +64,7 @@ fn every_device_interrupts_at_its_pin() {
     alone("every_device_interrupts_at_its_pin", async {
         let (_frames, ours) = Socket::pair().unwrap();
         let share = tempfile::tempdir().unwrap();
-        let (_vm, mut guest) = start(|spec| {
-            spec.disks = (0..VmSpec::MAX_DISKS).map(|index| disk(&format!("d{index}"))).collect();
-            let tags = (0..VmSpec::MAX_FILESYSTEMS).map(|index| format!("share{index}"));
-            spec.filesystems = tags.map(|tag| filesystem(tag, share.path())).collect();
-            spec.network = Some(NetworkSpec { frames: ours, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 });
-        })
-        .await;
+        let (_vm, mut guest) = start_with_all_devices(ours, share.path()).await;
         let guest = &mut guest;
         let places = places(guest).await;
         let devices = guest.devices().await.unwrap();
